@@ -1,0 +1,1 @@
+"""Stack config: the file's shape, its loading, and what is refused."""

@@ -1,0 +1,40 @@
+"""Which contexts the kubeconfig has: the current one is never used, so the named one must be there."""
+
+import os
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from config.errors import ConfigError, Problem
+
+
+def require_context(context: str) -> None:
+    """ConfigError where no file of `KUBECONFIG` (or `~/.kube/config`) has the context."""
+    known = contexts()
+    if context not in known:
+        remedy = f"the kubeconfig ({_shown()}) has no such context: it has {', '.join(known) or 'none'}"
+        raise ConfigError((Problem(key="llama-chat:cluster.context", value=context, remedy=remedy),))
+
+
+def contexts() -> list[str]:
+    """The names of all contexts, in the files' order; a file that is missing or not YAML has none."""
+    names: list[str] = []
+    for path in _files():
+        try:
+            document: object = yaml.safe_load(path.read_text())
+        except (OSError, yaml.YAMLError):
+            continue
+        if isinstance(document, dict):
+            entries = cast("dict[str, object]", document).get("contexts")
+            names += [str(entry["name"]) for entry in cast("list[dict[str, object]]", entries or [])]
+    return names
+
+
+def _files() -> list[Path]:
+    listed = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    return listed or [Path.home() / ".kube" / "config"]
+
+
+def _shown() -> str:
+    return os.pathsep.join(str(path) for path in _files())

@@ -1,0 +1,182 @@
+"""What is refused although the schema allows it: one small function a refusal."""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from pydantic import JsonValue
+
+from config.errors import Problem
+from config.model import Runtime, StackConfig, filled
+from config.naming import Where, alias_as_name, name_taken
+from config.secrecy import HIDDEN, MISSING, key_path, looks_secret, problem
+
+MIN_GRACE_SECONDS = 60
+_FLOATING = {"nightly", "latest", "main"}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def problems(config: StackConfig) -> list[Problem]:
+    """Everything that is refused in a stack file of the right shape."""
+    return list(chain.from_iterable(refusal(config) for refusal in REFUSALS))
+
+
+def role_taken(config: StackConfig) -> Iterator[Problem]:
+    """Two backends with one role: they would be one Service."""
+    first: dict[str, Where] = {}
+    for where, role in _roles(config):
+        holder = first.setdefault(role, where)
+        if holder != where:
+            yield problem((*where, "role"), role, f"is the role of {key_path(holder)} too: give each backend its own")
+
+
+def role_without_host(config: StackConfig) -> Iterator[Problem]:
+    """A role that no node has: its pod would wait for ever."""
+    for where, role in _roles(config):
+        if role not in config.nodes:
+            remedy = f"{key_path((*where, 'role'))} has no host: add the name of the node that is to run it"
+            yield Problem(key=key_path(("nodes", role)), value=MISSING, remedy=remedy)
+
+
+def host_without_role(config: StackConfig) -> Iterator[Problem]:
+    """A host for a role that no backend has: a misspelt role, or one that is gone."""
+    roles = {role for _, role in _roles(config)}
+    for role, host in config.nodes.items():
+        if role not in roles:
+            yield problem(("nodes", role), host, "no backend has this role: correct it, or remove the line")
+
+
+def host_taken(config: StackConfig) -> Iterator[Problem]:
+    """Two roles on one host: a node has one label ai.llm.role, and GPUs for one backend."""
+    first: dict[str, str] = {}
+    for role, host in config.nodes.items():
+        holder = first.setdefault(host, role)
+        if holder != role:
+            remedy = f"is the host of {key_path(('nodes', holder))} too: a node has one role, name another one"
+            yield problem(("nodes", role), host, remedy)
+
+
+def bad_digest(config: StackConfig) -> Iterator[Problem]:
+    """A digest that no registry can have."""
+    for where, image in _images(config):
+        digest = image.partition("@")[2]
+        if digest and not _DIGEST.fullmatch(digest):
+            yield problem(where, image, "its digest must be sha256: and 64 hex digits, as the registry reports it")
+
+
+def image_not_pinned(config: StackConfig) -> Iterator[Problem]:
+    """A steady stack's image without a digest: what runs could change without a change here."""
+    for where, image in _images(config):
+        if config.steady and "@" not in image:
+            remedy = (
+                "a steady stack takes images by digest: add @sha256:<64 hex digits>, or set llama-chat:steady to false"
+            )
+            yield problem(where, image, remedy)
+
+
+def floating_tag(config: StackConfig) -> Iterator[Problem]:
+    """An image of another content every day."""
+    for where, image in _images(config):
+        reference, _, digest = image.partition("@")
+        tag = reference.rpartition("/")[2].partition(":")[2]
+        if not tag and not digest:
+            yield problem(where, image, "has no tag, which means latest: add the tag of a release")
+        elif _FLOATING & set(re.split(r"[-_.]", tag.lower())):
+            yield problem(where, image, "nightly, latest and main tags change under you: write the tag of a release")
+
+
+def grace_too_short(config: StackConfig) -> Iterator[Problem]:
+    """A grace period in which a long answer cannot end."""
+    graces: list[tuple[Where, int | None]] = [(("grace_seconds",), config.grace_seconds)]
+    graces += [(("statics", i, "grace_seconds"), static.grace_seconds) for i, static in enumerate(config.statics)]
+    for where, seconds in graces:
+        if seconds is not None and seconds < MIN_GRACE_SECONDS:
+            remedy = f"must be at least {MIN_GRACE_SECONDS} seconds, so that a running answer ends before its pod does"
+            yield problem(where, seconds, remedy)
+
+
+def answer_over_context(config: StackConfig) -> Iterator[Problem]:
+    """An answer longer than a slot's context: it would be cut."""
+    runtimes: list[tuple[Where, Runtime]] = [(("runtime", "max_tokens"), config.runtime)]
+    for i, static in enumerate(config.statics):
+        own = static.runtime
+        if own.max_tokens is not None or own.context_size is not None:
+            key = "context_size" if own.max_tokens is None else "max_tokens"
+            runtimes.append((("statics", i, "runtime", key), filled(config.runtime, own)))
+    for where, runtime in runtimes:
+        if runtime.max_tokens > runtime.context_size:
+            remedy = f"max_tokens ({runtime.max_tokens}) must fit into context_size ({runtime.context_size})"
+            yield problem(where, getattr(runtime, str(where[-1])), f"{remedy}: lower the one or raise the other")
+
+
+def router_swaps(config: StackConfig) -> Iterator[Problem]:
+    """llama-server's own router cuts running answers when it swaps models."""
+    for i, pool in enumerate(config.pools):
+        if config.steady and pool.engine == "llama-server" and pool.max_loaded < len(pool.models):
+            remedy = (
+                f"this engine cuts answers when it swaps: on a steady stack use llama-swap, "
+                f"or set max_loaded to {len(pool.models)}, so that all models stay loaded"
+            )
+            yield problem(("pools", i, "engine"), pool.engine, remedy)
+
+
+def plain_secret(config: StackConfig) -> Iterator[Problem]:
+    """A secret in plain config, from where it goes into git, state and logs."""
+    for where, text in _texts((), config.model_dump(mode="json", exclude={"master_key", "nodes"})):
+        if looks_secret(text):
+            remedy = "looks like a secret: revoke it, put a new one into a Secret and name that Secret and its key here"
+            yield Problem(key=key_path(where), value=HIDDEN, remedy=remedy)
+
+
+def not_built_yet(config: StackConfig) -> Iterator[Problem]:
+    """What has a key but does nothing yet. Whoever builds one of these deletes its line here."""
+    if config.pools:
+        yield problem(("pools",), list(config.pools), "is not built yet: leave swap pools out")
+    if config.gateway.mode == "adopt":
+        yield problem(("gateway", "mode"), "adopt", "is not built yet: write deploy")
+    if config.frontend.mode == "adopt":
+        yield problem(("frontend", "mode"), "adopt", "is not built yet: write none")
+    if config.migration.phase != "parallel":
+        yield problem(("migration", "phase"), config.migration.phase, "is not built yet: write parallel")
+
+
+REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
+    name_taken,
+    alias_as_name,
+    role_taken,
+    role_without_host,
+    host_without_role,
+    host_taken,
+    bad_digest,
+    image_not_pinned,
+    floating_tag,
+    grace_too_short,
+    answer_over_context,
+    router_swaps,
+    plain_secret,
+    not_built_yet,
+)
+
+
+def _roles(config: StackConfig) -> Iterator[tuple[Where, str]]:
+    yield from ((("statics", i), static.role) for i, static in enumerate(config.statics))
+    yield from ((("pools", i), pool.role) for i, pool in enumerate(config.pools))
+
+
+def _images(config: StackConfig) -> Iterator[tuple[Where, str]]:
+    for name, image in config.images.model_dump(exclude_none=True).items():
+        yield ("images", name), image
+
+
+def _texts(where: Where, value: JsonValue) -> Iterator[tuple[Where, str]]:
+    match value:
+        case str():
+            yield where, value
+        case dict():
+            for key, item in value.items():
+                yield from _texts((*where, key), item)
+        case list():
+            for i, item in enumerate(value):
+                yield from _texts((*where, i), item)
+        case _:
+            pass

@@ -1,0 +1,42 @@
+"""The stack config as `pulumi up` hands it to the program."""
+
+import json
+
+import pulumi
+from pulumi.runtime.config import CONFIG, is_config_secret
+from pydantic import JsonValue
+
+from config.errors import ConfigError
+from config.load import MASTER_KEY, checked
+from config.model import NAMESPACE, StackConfig
+
+
+def load_pulumi() -> StackConfig:
+    """The stack config of the running Pulumi program: every key of our namespace, unknown ones too.
+
+    Raises pulumi.RunError with the lines that `load_file` would give, so that `pulumi up` shows no traceback.
+    """
+    # pulumi.Config reads single keys only: an unknown one would never be seen.
+    prefix = f"{NAMESPACE}:"
+    texts = {key.removeprefix(prefix): text for key, text in CONFIG.get().items() if key.startswith(prefix)}
+    encrypted = [name for name in texts if is_config_secret(prefix + name)]
+    try:
+        return checked({name: _value(name, text) for name, text in texts.items()}, encrypted=encrypted)
+    except ConfigError as error:
+        raise pulumi.RunError(str(error)) from None
+
+
+def master_key() -> pulumi.Output[str] | None:
+    """LiteLLM's master key, where the stack file holds it (encrypted)."""
+    return pulumi.Config(NAMESPACE).get_secret(MASTER_KEY)
+
+
+def _value(name: str, text: str) -> JsonValue:
+    """Objects and lists arrive as JSON; what is no JSON stays text, for the schema to refuse."""
+    field = StackConfig.model_fields.get(name)
+    if field is None or field.annotation is bool or field.annotation is int:
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

@@ -1,0 +1,195 @@
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from config import policy
+from config.errors import Problem
+from config.load import checked
+from config.model import StackConfig, Static
+
+Values = dict[str, Any]
+BothWays = Callable[[Values], tuple[Problem, ...]]
+
+DIGEST = "sha256:" + "0" * 64
+PINNED: Values = {name: f"reg.example/{name}:v1@{DIGEST}" for name in ("llama_server", "python", "litellm")}
+SWAP = {"name": "Phi-4", "repo": "unsloth/Phi-4", "quant": "Q4_K_M"}
+
+
+def pool(**changes: JsonValue) -> Values:
+    return {"role": "swap", "models": [SWAP, SWAP | {"name": "Gemma-3"}], **changes}
+
+
+def with_pool(values: Values, **changes: JsonValue) -> Values:
+    values["pools"] = [pool(**changes)]
+    values["nodes"]["swap"] = "gpu-3"
+    return values
+
+
+def lines(problems: Iterable[Problem]) -> list[tuple[str, str]]:
+    return [(problem.key.removeprefix("llama-chat:"), problem.value) for problem in problems]
+
+
+def test_a_sound_stack_is_not_refused(values: Values) -> None:
+    assert [backend.name for backend in checked(values).backends] == ["llama-static-a", "llama-static-b"]
+
+
+def test_two_backends_with_one_role_are_refused(values: Values, both_ways: BothWays) -> None:
+    values["statics"][1]["role"] = "static-a"
+    del values["nodes"]["static-b"]
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("statics[1].role", "static-a")]
+    assert problem.remedy == "is the role of llama-chat:statics[0] too: give each backend its own"
+
+
+def test_a_role_without_a_host_is_refused(values: Values, both_ways: BothWays) -> None:
+    del values["nodes"]["static-b"]
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("nodes.static-b", "(missing)")]
+    assert problem.remedy == "llama-chat:statics[1].role has no host: add the name of the node that is to run it"
+
+
+def test_a_pools_role_without_a_host_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["pools"] = [pool()]
+    assert ("nodes.swap", "(missing)") in lines(both_ways(values))
+
+
+def test_a_host_for_a_role_that_no_backend_has_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["nodes"]["statik-a"] = "gpu-3"
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("nodes.statik-a", "gpu-3")]
+    assert problem.remedy == "no backend has this role: correct it, or remove the line"
+
+
+def test_two_roles_on_one_host_are_refused(values: Values, both_ways: BothWays) -> None:
+    values["nodes"]["static-b"] = "gpu-1"
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("nodes.static-b", "gpu-1")]
+    assert problem.remedy.startswith("is the host of llama-chat:nodes.static-a too: ")
+
+
+def test_a_steady_stack_takes_images_by_digest_only(values: Values, both_ways: BothWays) -> None:
+    values |= {"steady": True, "images": PINNED | {"litellm": "reg.example/l:v1", "llama_swap": "reg.example/s:v2"}}
+    problems = both_ways(values)
+    assert lines(problems) == [("images.llama_swap", "reg.example/s:v2"), ("images.litellm", "reg.example/l:v1")]
+    assert "add @sha256:<64 hex digits>, or set llama-chat:steady to false" in problems[0].remedy
+
+
+def test_a_steady_stack_of_digests_stands(values: Values) -> None:
+    assert checked(values | {"steady": True, "images": PINNED}).steady
+
+
+@pytest.mark.parametrize("digest", ["sha256:abc", "sha512:" + "0" * 64, "sha256:" + "A" * 64, DIGEST + "0"])
+def test_a_digest_that_no_registry_gives_is_refused(digest: str, values: Values, both_ways: BothWays) -> None:
+    values["images"]["python"] = f"reg.example/python:3.11@{digest}"
+    (problem,) = both_ways(values)
+    assert problem.key == "llama-chat:images.python"
+    assert problem.remedy == "its digest must be sha256: and 64 hex digits, as the registry reports it"
+
+
+@pytest.mark.parametrize(
+    "tag", ["latest", "nightly", "main", "server-nightly", "main-latest", "main-stable", "Nightly.7", f"main@{DIGEST}"]
+)
+def test_a_tag_that_moves_is_refused_anywhere(tag: str, values: Values, both_ways: BothWays) -> None:
+    values["images"]["llama_server"] = f"reg.example:5000/llama:{tag}"
+    (problem,) = both_ways(values)
+    assert problem.key == "llama-chat:images.llama_server"
+    assert problem.remedy == "nightly, latest and main tags change under you: write the tag of a release"
+
+
+def test_an_image_without_a_tag_is_refused_as_latest(values: Values, both_ways: BothWays) -> None:
+    values["images"]["litellm"] = "localhost:5000/litellm"
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("images.litellm", "localhost:5000/litellm")]
+    assert problem.remedy == "has no tag, which means latest: add the tag of a release"
+
+
+@pytest.mark.parametrize("image", [f"reg.example:5000/llama@{DIGEST}", "reg.example/maintained-nightlyish:remain-3"])
+def test_an_image_that_stays_is_taken(image: str, values: Values) -> None:
+    values["images"]["litellm"] = image
+    assert checked(values).images.litellm == image
+
+
+def test_a_grace_period_under_a_minute_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["grace_seconds"] = 59
+    values["statics"][1]["grace_seconds"] = 0
+    problems = both_ways(values)
+    assert lines(problems) == [("grace_seconds", "59"), ("statics[1].grace_seconds", "0")]
+    assert "must be at least 60 seconds" in problems[0].remedy
+
+
+def test_an_answer_longer_than_the_context_is_refused_where_it_is_written(values: Values, both_ways: BothWays) -> None:
+    values["statics"][0]["runtime"] = {"context_size": 512}
+    values["statics"][1]["runtime"] = {"max_tokens": 5000}
+    problems = both_ways(values)
+    assert lines(problems) == [("statics[0].runtime.context_size", "512"), ("statics[1].runtime.max_tokens", "5000")]
+    assert problems[0].remedy.startswith("max_tokens (1024) must fit into context_size (512)")
+
+
+def test_the_default_answer_must_fit_into_the_default_context(values: Values, both_ways: BothWays) -> None:
+    values["runtime"]["max_tokens"] = 4097
+    assert lines(both_ways(values)) == [("runtime.max_tokens", "4097")]
+
+
+def test_the_router_that_cuts_answers_is_refused_on_a_steady_stack(values: Values, both_ways: BothWays) -> None:
+    values |= {"steady": True, "images": PINNED}
+    problems = both_ways(with_pool(values, engine="llama-server"))
+    assert lines(problems)[0] == ("pools[0].engine", "llama-server")
+    assert "set max_loaded to 2, so that all models stay loaded" in problems[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("steady", "changes"),
+    [(False, {"engine": "llama-server"}), (True, {"engine": "llama-server", "max_loaded": 2}), (True, {})],
+)
+def test_the_router_is_taken_where_it_does_not_swap(
+    *, steady: bool, changes: dict[str, JsonValue], values: Values
+) -> None:
+    config = StackConfig.model_validate(with_pool(values | {"steady": steady}, **changes), strict=False)
+    assert list(policy.router_swaps(config)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("gateway", {"mode": "adopt"}, ("gateway.mode", "adopt")),
+        ("frontend", {"mode": "adopt"}, ("frontend.mode", "adopt")),
+        ("migration", {"phase": "cutover"}, ("migration.phase", "cutover")),
+        ("pools", [pool()], ("pools", "[…]")),
+    ],
+)
+def test_what_is_not_built_yet_is_refused(
+    name: str, value: JsonValue, expected: tuple[str, str], values: Values, both_ways: BothWays
+) -> None:
+    values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
+    if name == "pools":
+        values["nodes"]["swap"] = "gpu-3"
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [expected]
+    assert problem.remedy.startswith("is not built yet: ")
+
+
+def test_all_problems_of_the_policy_come_at_once(values: Values, both_ways: BothWays) -> None:
+    values["statics"][0]["model"]["name"] = "general"
+    values["statics"][1]["model"]["name"] = "General"
+    values["grace_seconds"] = 1
+    values["images"]["python"] = "reg.example/python:main"
+    assert lines(both_ways(values)) == [
+        ("statics[1].model.name", "General"),
+        ("statics[0].model.name", "general"),
+        ("statics[1].model.name", "General"),
+        ("images.python", "reg.example/python:main"),
+        ("grace_seconds", "1"),
+    ]
+
+
+def test_the_shape_is_judged_before_the_policy(values: Values, both_ways: BothWays) -> None:
+    values["grace_seconds"] = 1
+    values["gpu"]["count"] = 0
+    assert lines(both_ways(values)) == [("gpu.count", "0")]
+
+
+def test_the_longest_role_leaves_room_for_a_jobs_pod() -> None:
+    longest = Static.model_json_schema()["properties"]["role"]["maxLength"]
+    assert len(f"llama-{'r' * longest}-prefetch-{'0' * 10}-xxxxx") <= 63

@@ -1,0 +1,53 @@
+"""A small, whole stack that tests change one value of at a time."""
+
+import json
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from config.model import StackConfig
+
+VALUES: dict[str, Any] = {
+    "cluster": {"context": "homelab", "namespace": "ai"},
+    "gpu": {"resource": "amd.com/gpu", "vram_gib": 48, "supplemental_groups": [44, 109]},
+    "images": {
+        "llama_server": "ghcr.io/ggml-org/llama.cpp:server-rocm-b1",
+        "python": "docker.io/library/python:3.13-slim",
+        "litellm": "ghcr.io/berriai/litellm:v1",
+    },
+    "nodes": {"static-a": "gpu-node-1", "static-b": "gpu-node-2"},
+    "runtime": {"context_size": 32768, "max_tokens": 4096, "parallel": 2},
+    "storage": {"class_name": "local-path", "size_gib": 80},
+    "startup_seconds": 600,
+    "grace_seconds": 120,
+    "statics": [
+        {
+            "role": "static-a",
+            "model": {"name": "GLM-4.7-Flash", "repo": "unsloth/GLM-4.7-Flash-GGUF", "quant": "Q4_K_M"},
+        },
+        {
+            "role": "static-b",
+            "model": {"name": "Qwen3-Coder-30B-A3B", "repo": "unsloth/Qwen3-Coder-GGUF", "quant": "Q4_K_M"},
+            "runtime": {"context_size": 65536, "gpu_layers": 0},
+            "resources": {"memory": "24Gi"},
+        },
+    ],
+    "hub": {"token_secret": {"name": "hf-token", "key": "token"}},
+    "gateway": {"master_key_secret": {"name": "litellm", "key": "master-key"}},
+}
+
+
+def stack_config(values: dict[str, Any]) -> StackConfig:
+    """The config that `values` make, read as a stack file is: JSON in, strict types."""
+    return StackConfig.model_validate_json(json.dumps(values))
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return deepcopy(VALUES)
+
+
+@pytest.fixture
+def config(values: dict[str, Any]) -> StackConfig:
+    return stack_config(values)
