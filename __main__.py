@@ -1,0 +1,30 @@
+"""The Pulumi program: what stands in the cluster, in the order in which it comes to stand."""
+
+import pulumi
+
+from components.cluster import Foundation, provider
+from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
+from components.node_roles import NodeRoles, NodeRolesArgs
+from components.smoke_test import SmokeTest, backend_test, gateway_test
+from components.static_backend import StaticBackend, StaticBackendArgs
+from config.program import load_pulumi, master_key
+from render.smoke import gateway_url
+
+config = load_pulumi()
+cluster = pulumi.ResourceOptions(providers=[provider(config)])
+
+foundation = Foundation("foundation", config, master_key(), cluster)
+nodes = NodeRoles("nodes", NodeRolesArgs(nodes=config.nodes), cluster)
+
+tested: list[pulumi.Resource] = []
+for backend in config.backends:
+    after = (*foundation.resources, nodes.labels[backend.role])
+    standing = StaticBackend(backend.name, StaticBackendArgs(config=config, backend=backend, after=after), cluster)
+    tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, standing), cluster).job)
+
+gateway = GatewayRoutes("gateway", GatewayRoutesArgs(config=config, after=tuple(tested)), cluster)
+SmokeTest(f"{config.gateway.deployment}-smoke", gateway_test(config, gateway), cluster)
+
+pulumi.export("gateway", gateway_url(config))
+pulumi.export("models", {backend.model.name: backend.name for backend in config.backends})
+pulumi.export("phase", config.migration.phase)

@@ -1,0 +1,52 @@
+"""The cluster that everything is put into, and what of it the stack itself makes."""
+
+import pulumi
+from pulumi_kubernetes import Provider
+from pulumi_kubernetes.core.v1 import Namespace, Secret
+
+from components.pods import metadata
+from config.model import StackConfig
+
+
+def provider(config: StackConfig) -> Provider:
+    """The provider for the named context; a moved API server updates it, and replaces nothing."""
+    context = config.cluster.context
+    return Provider("cluster", context=context, cluster_identifier=context)
+
+
+class Foundation(pulumi.ComponentResource):
+    """Namespace and master key, each only where the stack file says that the stack makes it."""
+
+    resources: list[pulumi.Resource]
+    """What later objects wait for."""
+
+    def __init__(
+        self,
+        name: str,
+        config: StackConfig,
+        master_key: pulumi.Output[str] | None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("llama-chat:cluster:Foundation", name, None, opts)
+        self.resources = []
+        namespace = config.cluster.namespace
+        if config.cluster.create_namespace:
+            self.resources.append(
+                Namespace(
+                    f"{name}-namespace",
+                    metadata={"name": namespace},
+                    # other people's objects, volumes and all, would go with it
+                    opts=pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True),
+                )
+            )
+        if master_key is not None:
+            secret = config.gateway.master_key_secret
+            self.resources.append(
+                Secret(
+                    f"{name}-master-key",
+                    metadata=metadata(namespace, secret.name, config.gateway.deployment),
+                    string_data={secret.key: master_key},
+                    opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.resources)),
+                )
+            )
+        self.register_outputs({"namespace": namespace})

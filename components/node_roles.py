@@ -1,0 +1,42 @@
+"""One GPU node a role: the label that every backend's affinity asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.core.v1 import Node, NodePatch
+
+from components.pods import ROLE_LABEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeRolesArgs:
+    """Which host has which role."""
+
+    nodes: Mapping[str, str]
+
+
+class NodeRoles(pulumi.ComponentResource):
+    """A label on each role's node, by server-side apply under our own field manager.
+
+    Each node is read first, in previews too: a patch on a node that does not exist would create a phantom one.
+    """
+
+    labels: dict[str, NodePatch]
+    """By role."""
+
+    def __init__(self, name: str, args: NodeRolesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llama-chat:cluster:NodeRoles", name, None, opts)
+        self.labels = {}
+        for role, host in args.nodes.items():
+            node = Node.get(f"{name}-{role}-node", host, opts=pulumi.ResourceOptions(parent=self))
+            self.labels[role] = NodePatch(
+                f"{name}-{role}",
+                metadata={
+                    "name": host,
+                    "labels": {ROLE_LABEL: role},
+                    "annotations": {"pulumi.com/patchFieldManager": "llama-chat"},
+                },
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[node]),
+            )
+        self.register_outputs({"nodes": dict(args.nodes)})

@@ -1,0 +1,114 @@
+"""What all our pods and objects have in common."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
+from pulumi_kubernetes.core.v1 import (
+    AffinityArgsDict,
+    ContainerArgsDict,
+    EnvVarArgsDict,
+    NodeSelectorArgsDict,
+    NodeSelectorTermArgsDict,
+    PodSecurityContextArgsDict,
+    PodSpecArgsDict,
+    SecurityContextArgsDict,
+    VolumeArgsDict,
+)
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
+
+from config.model import SecretKey
+
+ROLE_LABEL = "ai.llm.role"
+USER = 10001
+"""The uid and gid of every pod of ours: any but root will do."""
+RESTRICTED: SecurityContextArgsDict = {
+    "allow_privilege_escalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "run_as_non_root": True,
+}
+"""What the "restricted" Pod Security profile asks of a container
+(https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted)."""
+
+
+def script(name: str) -> str:
+    """The text of a script that runs inside a pod."""
+    return (Path(__file__).parent / "scripts" / name).read_text()
+
+
+def metadata(namespace: str, name: str, app: str, annotations: Mapping[str, str] | None = None) -> ObjectMetaArgsDict:
+    """Name, namespace and the recommended labels of an object that belongs to `app`."""
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": {**selector(app), "app.kubernetes.io/part-of": "llama-chat"},
+        "annotations": dict(annotations or {}),
+    }
+
+
+def selector(app: str) -> dict[str, str]:
+    """The labels that pick the pods of `app`."""
+    return {"app.kubernetes.io/name": app}
+
+
+def pod_security(supplemental_groups: Sequence[int] = ()) -> PodSecurityContextArgsDict:
+    """The restricted profile's pod part; `supplemental_groups` own the GPU's device files, where there are any."""
+    return {
+        "run_as_non_root": True,
+        "run_as_user": USER,
+        "run_as_group": USER,
+        "fs_group": USER,
+        "fs_group_change_policy": "OnRootMismatch",
+        "seccomp_profile": {"type": "RuntimeDefault"},
+        "supplemental_groups": list(supplemental_groups),
+    }
+
+
+def on_role(role: str) -> AffinityArgsDict:
+    """Required affinity to the one node that has the role."""
+    has_role: NodeSelectorTermArgsDict = {
+        "match_expressions": [{"key": ROLE_LABEL, "operator": "In", "values": [role]}]
+    }
+    required: NodeSelectorArgsDict = {"node_selector_terms": [has_role]}
+    return {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}
+
+
+def secret_env(variable: str, secret: SecretKey | None) -> list[EnvVarArgsDict]:
+    """An environment variable read from a Secret by the kubelet; its value is nowhere in our objects."""
+    if secret is None:
+        return []
+    return [{"name": variable, "value_from": {"secret_key_ref": {"name": secret.name, "key": secret.key}}}]
+
+
+def config_volume(name: str, config_map: str) -> VolumeArgsDict:
+    """A ConfigMap as a volume."""
+    return {"name": name, "config_map": {"name": config_map}}
+
+
+def script_container(
+    name: str, image: str, command: Sequence[str], mounts: Mapping[str, str], env: Sequence[EnvVarArgsDict] = ()
+) -> ContainerArgsDict:
+    """A container that runs one of our scripts; `mounts` maps a volume's name to its path."""
+    return {
+        "name": name,
+        "image": image,
+        "command": ["python3", "-u", *command],
+        "env": list(env),
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
+        "security_context": RESTRICTED,
+        "termination_message_policy": "FallbackToLogsOnError",
+        "volume_mounts": [{"name": volume, "mount_path": path} for volume, path in mounts.items()],
+    }
+
+
+def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int, retries: int) -> JobSpecArgsDict:
+    """A Job's spec; `pod` need not say what every Job's pod says."""
+    return {
+        "active_deadline_seconds": deadline_seconds,
+        "backoff_limit": retries,
+        "template": {"metadata": {"labels": selector(app)}, "spec": {"restart_policy": "Never", **pod}},
+    }
+
+
+JOB_ANNOTATIONS = {"pulumi.com/replaceUnready": "true"}
+"""A failed Job is run again by the next update, instead of stopping every later one."""

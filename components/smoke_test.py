@@ -1,0 +1,130 @@
+"""An awaited Job that asks what was just deployed, and fails the update when the answer is wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import EnvVarArgsDict, PodSpecArgsDict, ServiceAccount
+from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
+
+from components.budget import SMOKE_SECONDS, timeouts
+from components.content import config_map
+from components.gateway_routes import GatewayRoutes
+from components.pods import (
+    JOB_ANNOTATIONS,
+    config_volume,
+    job_spec,
+    metadata,
+    pod_security,
+    script,
+    script_container,
+    secret_env,
+)
+from components.static_backend import StaticBackend
+from config.model import Backend, StackConfig
+from render.document import Document, content_hash, to_json
+from render.smoke import backend_expectation, gateway_expectation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeTestArgs:
+    """What is asked, and of what."""
+
+    config: StackConfig
+    target: str
+    """`backend` or `gateway`: which checks smoke.py runs."""
+    expectation: Document
+    """smoke.json; see render/smoke.py."""
+    subject: object
+    """Plain data of what is under test: the test runs again whenever it changes."""
+    env: Sequence[EnvVarArgsDict] = ()
+    reads_logs: bool = False
+    """Offloaded layers stand in the server's log alone: only then may the pod read logs."""
+    after: tuple[pulumi.Resource, ...] = ()
+
+
+class SmokeTest(pulumi.ComponentResource):
+    """One smoke test, keyed by the content of what it tests; its verdict is the pod's termination message."""
+
+    job: Job
+
+    def __init__(self, name: str, args: SmokeTestArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llama-chat:check:SmokeTest", name, None, opts)
+        namespace = args.config.cluster.namespace
+        files, files_map = config_map(
+            f"{name}-files",
+            name=name,
+            namespace=namespace,
+            app=name,
+            data={"smoke.json": to_json(args.expectation), "smoke.py": script("smoke.py")},
+            parent=self,
+        )
+        access = self._log_access(name, namespace) if args.reads_logs else []
+        command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json"]
+        pod: PodSpecArgsDict = {
+            "automount_service_account_token": args.reads_logs,
+            "security_context": pod_security(),
+            "containers": [
+                script_container("smoke", args.config.images.python, command, {"smoke": "/smoke"}, args.env)
+            ],
+            "volumes": [config_volume("smoke", files)],
+        }
+        if args.reads_logs:
+            pod["service_account_name"] = name
+        spec = job_spec(name, pod, deadline_seconds=SMOKE_SECONDS + 60, retries=0)
+        self.job = Job(
+            f"{name}-job",
+            metadata=metadata(namespace, f"{name}-{content_hash([spec, args.subject])}", name, JOB_ANNOTATIONS),
+            spec=spec,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=[*args.after, *access, files_map],
+                custom_timeouts=timeouts(SMOKE_SECONDS + 60),
+            ),
+        )
+        self.register_outputs({"job": self.job.metadata.name})
+
+    def _log_access(self, name: str, namespace: str) -> list[pulumi.Resource]:
+        """A service account that may list pods and read their logs in this namespace, and nothing else."""
+        child = pulumi.ResourceOptions(parent=self)
+        meta = metadata(namespace, name, name)
+        account = ServiceAccount(f"{name}-account", metadata=meta, opts=child)
+        role = Role(
+            f"{name}-role",
+            metadata=meta,
+            rules=[{"api_groups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]}],
+            opts=child,
+        )
+        binding = RoleBinding(
+            f"{name}-binding",
+            metadata=meta,
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            subjects=[{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+            opts=child,
+        )
+        return [account, role, binding]
+
+
+def backend_test(config: StackConfig, backend: Backend, standing: StaticBackend) -> SmokeTestArgs:
+    """Ask a backend at its own Service, before any route leads to it."""
+    return SmokeTestArgs(
+        config=config,
+        target="backend",
+        expectation=backend_expectation(config, backend, SMOKE_SECONDS),
+        subject=standing.template,
+        reads_logs=backend.runtime.gpu_layers > 0,
+        after=(standing.service,),
+    )
+
+
+def gateway_test(config: StackConfig, standing: GatewayRoutes) -> SmokeTestArgs:
+    """Ask the gateway for every exposed name, after its rollout."""
+    return SmokeTestArgs(
+        config=config,
+        target="gateway",
+        expectation=gateway_expectation(config, SMOKE_SECONDS),
+        subject=standing.template,
+        env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
+        after=(standing.service,),
+    )

@@ -1,0 +1,1 @@
+"""Pure functions from config to the documents that others read."""
