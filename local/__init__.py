@@ -1,0 +1,1 @@
+"""The embedded default: toolchain, one-machine cluster, images and model hub."""
