@@ -229,7 +229,7 @@ def offloaded(log: str, wanted: int, pod: str) -> str:
     remedy = "look at its log, the image's GPU backend, gpu.resource and gpu.supplemental_groups"
     found = _OFFLOADED.findall(log)
     if not found:
-        # llama.cpp since b11000 or so tells of it from --log-verbosity 4 on
+        # seen at b11434: the server prints the loader's own lines from verbosity 4 on (common/log.cpp)
         raise Failure(
             f"pod {pod} runs on the CPU, or without --log-verbosity 4: no offloaded layers in its log: {remedy}"
         )

@@ -16,6 +16,7 @@ class Registered:
     name: str
     inputs: dict[str, Any]
     custom_id: str | None
+    provider: str
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Recorder(Mocks):
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         inputs = cast("dict[str, Any]", args.inputs)  # pyright: ignore[reportUnknownMemberType] - untyped upstream
-        self.registered.append(Registered(args.typ, args.name, inputs, args.resource_id))
+        self.registered.append(Registered(args.typ, args.name, inputs, args.resource_id, args.provider or ""))
         return (args.resource_id or f"{args.name}-id", inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:

@@ -1,0 +1,135 @@
+"""The operator's commands, as `make` calls them: `python -m ops up --stack local`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from config.errors import UserError
+from local import machine
+from local.bring_up import bring_up, build_tools, put_secret, sole_user
+from local.console import say
+from local.paths import current_instance
+from local.stack_state import pulumi_environment
+from local.toolchain import ensure
+from local.uv import uv_command
+from ops.chat import QUESTION, curl_line, first_reply
+from ops.engine import Engine, local_engine, own_engine
+from ops.kube import Kube
+from ops.preflight import preflight
+from ops.stack import Stack, read_stack
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+StackName = Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml says what it is")]
+ConfigFile = Annotated[Path | None, typer.Option(help="another file than Pulumi.<STACK>.yaml")]
+
+
+@app.command()
+def up(
+    stack: StackName = "local",
+    config_file: ConfigFile = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="apply without asking (a local stack never asks)")] = False,
+) -> None:
+    """Bring a stack up; the local one with everything that it stands on."""
+    chosen = read_stack(stack, config_file)
+    if chosen.is_local:
+        _up_here(chosen)
+    else:
+        _engine(chosen).up(yes=yes)
+
+
+@app.command()
+def preview(
+    stack: StackName = "local",
+    config_file: ConfigFile = None,
+    *,
+    expect_no_changes: Annotated[bool, typer.Option("--expect-no-changes", help="fail where it shows any")] = False,
+) -> None:
+    """Show what `up` would change, after the same look at the cluster."""
+    chosen = read_stack(stack, config_file)
+    options = ["--diff", *(["--expect-no-changes"] if expect_no_changes else [])]
+    raise typer.Exit(_engine(chosen).preview(*options))
+
+
+@app.command()
+def cluster(stack: StackName = "local", config_file: ConfigFile = None) -> None:
+    """Start or repair this machine's cluster, without a stack."""
+    instance = current_instance()
+    with sole_user(instance):
+        bring_up(instance, build_tools(), read_stack(stack, config_file).config.nodes)
+    say(f"the cluster stands; kubeconfig: {instance.kubeconfig}")
+
+
+@app.command()
+def tools() -> None:
+    """Build or find every tool that the local stack needs."""
+    built = build_tools()
+    say(f"tools stand; pulumi is {built.path('pulumi')}")
+
+
+@app.command()
+def down() -> None:
+    """Remove this machine's cluster, its volumes and its state; what is cached stays."""
+    instance = current_instance()
+    with sole_user(instance):
+        machine.down(instance)
+    say(f"the cluster {instance.name} is gone")
+
+
+@app.command()
+def status() -> None:
+    """Show what of this machine's cluster stands; exit 1 when a part does not."""
+    table = Table("part", "", "detail", box=None)
+    rows = machine.status(current_instance())
+    for part, sound, detail in rows:
+        table.add_row(part, "[green]ok[/]" if sound else "[red]down[/]", detail)
+    Console().print(table)
+    if not all(sound for _, sound, _ in rows):
+        raise typer.Exit(1)
+
+
+def _up_here(stack: Stack) -> None:
+    instance, config = current_instance(), stack.config
+    with sole_user(instance):
+        built = build_tools()
+        bring_up(instance, built, config.nodes)
+        put_secret(built, instance, config.cluster.namespace, config.gateway.master_key_secret)
+        _engine(stack).up(yes=True)
+    model = config.statics[0].model.name
+    say(f"you: {QUESTION}")
+    say(f"{model}: {first_reply(instance, model).strip()}")
+    say("Go on with:")
+    sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, model) + "\n")
+
+
+def _engine(stack: Stack) -> Engine:
+    """Pulumi for the stack, once the cluster was found to hold all that the stack names."""
+    instance = current_instance()
+    os.environ.update(ensure("pulumi", "kubectl").env())
+    # Pulumi's Python host starts the program with uv
+    os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
+    if stack.is_local:
+        os.environ.update(pulumi_environment(instance))
+    preflight(stack.config, Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace))
+    return local_engine(stack, instance) if stack.is_local else own_engine(stack)
+
+
+def _terminated(number: int, _: object) -> None:
+    """An exception instead of a sudden end, so that what we started ends with us."""
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)

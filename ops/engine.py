@@ -1,0 +1,116 @@
+"""The Pulumi CLI, for one stack."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from config.errors import UserError
+from local.console import say
+from local.paths import Instance
+from local.stack_state import locks
+from ops.stack import ROOT, Stack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Pulumi's command line, bound to a stack and the file that configures it."""
+
+    stack: str
+    config_file: Path
+
+    def up(self, *, yes: bool) -> None:
+        """`pulumi up`, its output as it comes; UserError when it fails."""
+        confirmed = ["--yes", "--skip-preview"] if yes else []
+        if self._run("up", *confirmed):
+            raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
+
+    def preview(self, *options: str) -> int:
+        """`pulumi preview`, its output as it comes; its exit code."""
+        return self._run("preview", *options)
+
+    def repair(self) -> None:
+        """Clear what a killed update left in the state: its lock, and operations that never ended."""
+        if self._run("cancel", "--yes", config_file=False):
+            raise UserError(f"pulumi cancel of stack {self.stack} failed: the reason stands above.")
+        exported = subprocess.run(
+            ["pulumi", "stack", "export", "--stack", self.stack],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        state = cast("dict[str, dict[str, object]]", json.loads(exported.stdout))
+        if state["deployment"].get("pending_operations"):
+            say("the last update was cut off: reading the cluster's state anew")
+            if self._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates"):
+                raise UserError(f"pulumi refresh of stack {self.stack} failed: the reason stands above.")
+
+    def _run(self, command: str, *options: str, config_file: bool = True) -> int:
+        where = ["--config-file", str(self.config_file)] if config_file else []
+        line = ["pulumi", command, "--stack", self.stack, *where, *options]
+        return subprocess.run(line, cwd=ROOT, check=False).returncode
+
+
+def own_engine(stack: Stack) -> Engine:
+    """The engine of an operator's stack: his backend, his secrets, and the stack made by him."""
+    listed = subprocess.run(["pulumi", "stack", "ls", "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        raise UserError(f"Pulumi's state backend does not answer: {listed.stderr.strip()}")
+    names = {str(found["name"]).rsplit("/", 1)[-1] for found in json.loads(listed.stdout)}
+    if stack.name not in names:
+        raise UserError(
+            f"Pulumi's backend has no stack {stack.name}: make it once with `pulumi stack init {stack.name}`."
+        )
+    return Engine(stack=stack.name, config_file=stack.file)
+
+
+def local_engine(stack: Stack, instance: Instance) -> Engine:
+    """The engine of the local stack, made and repaired as needed; the checkout's own files stay untouched.
+
+    Pulumi writes the stack's salt into its config file: a copy of the file, with the salt, stands in the state folder.
+    """
+    _refuse_running(instance)
+    project = instance.state / "project"
+    salted = project / f"Pulumi.{stack.name}.yaml"
+    if not salted.exists() or not _stack_exists(instance, stack):
+        project.mkdir(parents=True, exist_ok=True)
+        (project / "Pulumi.yaml").write_text("name: llama-chat\nruntime: python\n")
+        salted.unlink(missing_ok=True)
+        made = subprocess.run(
+            ["pulumi", "stack", "init", stack.name], cwd=project, capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise UserError(f"pulumi stack init {stack.name} failed: {made.stderr.strip()}")
+    config_file = instance.state / f"Pulumi.{stack.name}.yaml"
+    config_file.write_text(f"{stack.file.read_text()}\n{salted.read_text()}")
+    engine = Engine(stack=stack.name, config_file=config_file)
+    if locks(instance) or _cut_off(instance, stack):
+        engine.repair()
+    return engine
+
+
+def _stack_file(instance: Instance, stack: Stack) -> Path:
+    return instance.state / "pulumi" / ".pulumi" / "stacks" / "llama-chat" / f"{stack.name}.json"
+
+
+def _stack_exists(instance: Instance, stack: Stack) -> bool:
+    return _stack_file(instance, stack).exists()
+
+
+def _cut_off(instance: Instance, stack: Stack) -> bool:
+    state = cast("dict[str, Any]", json.loads(_stack_file(instance, stack).read_text()))
+    latest: dict[str, Any] = state["checkpoint"].get("latest") or {}
+    return bool(latest.get("pending_operations"))
+
+
+def _refuse_running(instance: Instance) -> None:
+    for lock in locks(instance):
+        try:
+            pid = int(json.loads(lock.read_text())["pid"])
+            alive = Path(f"/proc/{pid}/comm").read_text().startswith("pulumi")
+        except (ValueError, OSError):  # half written by a killed update, or its process is gone
+            continue
+        if alive:
+            raise UserError(f"Another pulumi (pid {pid}) is updating the local stack: wait for it, or end it.")

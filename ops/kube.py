@@ -1,0 +1,56 @@
+"""The cluster as kubectl sees it, in the context that the stack names."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import cast
+
+from config.errors import UserError
+
+TIMEOUT_SECONDS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kube:
+    """kubectl, bound to a context and a namespace."""
+
+    context: str
+    namespace: str
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run kubectl and return what it prints; UserError with its last line when it fails."""
+        done = self._call(*arguments, stdin=stdin)
+        if done.returncode:
+            raise UserError(f"kubectl {arguments[0]} failed in context {self.context}: {_last_line(done.stderr)}")
+        return done.stdout
+
+    def fails(self, *arguments: str) -> str | None:
+        """The last line of kubectl's complaint, or None where it had none."""
+        done = self._call(*arguments)
+        return _last_line(done.stderr) if done.returncode else None
+
+    def items(self, kind: str) -> dict[str, dict[str, object]]:
+        """All objects of a cluster-wide kind, by name."""
+        listed = json.loads(self.run("get", kind, "-o", "json"))
+        return {str(item["metadata"]["name"]): cast("dict[str, object]", item) for item in listed["items"]}
+
+    def secret_keys(self, name: str) -> list[str] | None:
+        """The keys of a Secret, never its values; None where there is no such Secret."""
+        template = "go-template={{range $key, $value := .data}}{{$key}} {{end}}"
+        done = self._call("get", "secret", name, "-o", template)
+        return None if done.returncode else done.stdout.split()
+
+    def _call(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = ["kubectl", "--context", self.context, "--namespace", self.namespace]
+        return subprocess.run(
+            [*command, f"--request-timeout={TIMEOUT_SECONDS}s", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"

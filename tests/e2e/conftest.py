@@ -1,0 +1,112 @@
+"""The real CLI and the whole line, on a cluster of the tests' own beside whatever else runs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local.paths import INSTANCES, Instance
+from local.stack_state import pulumi_environment
+from local.toolchain import ensure
+
+ROOT = Path(__file__).parents[2]
+UP_SECONDS = 900
+
+
+@dataclass(frozen=True)
+class Line:
+    """The whole line: commands as a person types them, and the cluster as kubectl sees it."""
+
+    instance: Instance
+    env: Mapping[str, str]
+    scratch: Path
+
+    def ops(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run one of the operator's commands; its output, errors included, is in `stdout`."""
+        return subprocess.run(
+            [sys.executable, "-m", "ops", *arguments],
+            cwd=ROOT,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=UP_SECONDS,
+            check=False,
+        )
+
+    def up(self, file: Path | None = None) -> str:
+        """`make up`, which must succeed; what it printed."""
+        done = self.ops("up", *self._file(file))
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def preview(self, file: Path | None = None) -> str:
+        """`make preview`, which must succeed; what it printed."""
+        done = self.ops("preview", *self._file(file))
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def variant(self, change: Callable[[dict[str, Any]], None]) -> Path:
+        """The local stack's file with one thing changed."""
+        document = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())
+        change({key.removeprefix("llama-chat:"): value for key, value in document["config"].items()})
+        path = self.scratch / "Pulumi.local.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def kubectl(self, *arguments: str) -> str:
+        """What kubectl prints, in the stack's namespace."""
+        kubectl = ensure("kubectl").path("kubectl")
+        return subprocess.run(
+            [kubectl, "--kubeconfig", self.instance.kubeconfig, "-n", "ai", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+
+    def pod(self, app: str) -> dict[str, Any]:
+        """The one pod of `app` that is not on its way out."""
+        listed = json.loads(self.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={app}", "-o", "json"))
+        alive = [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+        assert len(alive) == 1, [pod["metadata"]["name"] for pod in alive]
+        return alive[0]
+
+    def pulumi_env(self) -> dict[str, str]:
+        """What a person sets to run pulumi by hand against the local stack."""
+        return {**self.env, **ensure("pulumi", "kubectl").env(), **pulumi_environment(self.instance)}
+
+    def _file(self, file: Path | None) -> list[str]:
+        return ["--config-file", str(file)] if file else []
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    """The tests' own instance with an empty state; gone, whatever happens, when they end."""
+    if os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("the one-machine cluster needs Linux and root")
+    scratch = tmp_path_factory.mktemp("e2e")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(scratch / "state"))
+        patch.setenv("LLAMA_CHAT_INSTANCE", "test")
+        made = Line(INSTANCES["test"], dict(os.environ), scratch)
+        try:
+            yield made
+        finally:
+            gone = made.ops("down")
+            assert gone.returncode == 0, gone.stdout
+
+
+@pytest.fixture
+def standing(line: Line) -> Line:
+    """The local stack as its file says, brought there from wherever the last test left it."""
+    line.up()
+    return line

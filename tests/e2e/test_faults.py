@@ -1,0 +1,180 @@
+"""What goes wrong is told in one line, changes nothing that works, and is mended by the next `make up`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local.images import catalog, derive, publish
+from local.toolchain import ensure
+from tests.e2e.conftest import ROOT, Line
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+DEAF = """#!/bin/sh
+# llama-server under another name than it was told
+for argument do
+  shift
+  [ "$previous" = --alias ] && argument=somebody-else
+  previous=$argument
+  set -- "$@" "$argument"
+done
+exec /app/llama-server "$@"
+"""
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that it started, as the kernel has them now."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = {int(child): int(parent) for child, parent in (row.split() for row in listed.splitlines())}
+    found = [pid]
+    for one in found:  # grows while it is walked
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
+    """Start `make up` and kill -9 it with all its children once `moment` has come."""
+    command = [sys.executable, "-m", "ops", "up", "--config-file", str(file)]
+    log = line.scratch / "killed.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=dict(line.env), stdout=output, stderr=output)
+        deadline = time.monotonic() + 300
+        while not moment():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        for pid in descendants(process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait()
+
+
+def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_corrected_one_succeeds(
+    standing: Line,
+) -> None:
+    tools = ensure("llama-server")
+    server = next(image for image in catalog(tools) if "llama.cpp" in image.name)
+    deaf = derive(
+        server, "ghcr.io/ggml-org/llama.cpp:server-deaf", {"/app/deaf": DEAF.encode()}, entrypoint=("/app/deaf",)
+    )
+    publish(f"http://127.0.0.1:{standing.instance.registry_port}", [deaf])
+
+    def use_deaf(config: dict[str, Any]) -> None:
+        config["images"]["llama_server"] = deaf.name
+
+    failed = standing.ops("up", "--config-file", str(standing.variant(use_deaf)))
+    assert failed.returncode == 1
+    assert "somebody-else" in failed.stdout
+    assert "gemma-3-270m" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    standing.up()
+
+
+def test_a_kill_in_the_middle_of_pulumi_up_is_repaired_by_the_next(standing: Line) -> None:
+    locks = standing.instance.state / "pulumi" / ".pulumi" / "locks"
+    before = standing.pod("llama-static-a")["metadata"]["uid"]
+
+    def more_threads(config: dict[str, Any]) -> None:
+        config["statics"][0]["runtime"] = {"threads": 3}
+
+    changed = standing.variant(more_threads)
+    kill_up_when(
+        standing,
+        lambda: any(locks.rglob("*.json")) and before not in standing.kubectl("get", "pods", "-o", "yaml"),
+        changed,
+    )
+    assert any(locks.rglob("*.json"))
+    printed = standing.up(changed)
+    assert "gemma-3-270m: " in printed
+    args = standing.pod("llama-static-a")["spec"]["containers"][0]["args"]
+    assert args[args.index("--threads") + 1] == "3"
+
+
+def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> None:
+    assert line.ops("down").returncode == 0
+    file = ROOT / "Pulumi.local.yaml"
+    kill_up_when(line, lambda: any((line.instance.state / "log").glob("kubelet*.log")), file)
+    assert "gemma-3-270m: " in line.up()
+
+
+@pytest.fixture
+def own_context(standing: Line) -> Line:
+    """The same cluster as an operator's own would be: under a context that starts nothing, beside a dead one."""
+    document: dict[str, Any] = yaml.safe_load(standing.instance.kubeconfig.read_text())
+    (context,), (cluster,) = document["contexts"], document["clusters"]
+    dead = {**cluster["cluster"], "server": "https://127.0.0.1:9"}
+    document["clusters"].append({"name": "dead", "cluster": dead})
+    document["contexts"] = [
+        {"name": "homelab", "context": context["context"]},
+        {"name": "dead", "context": {**context["context"], "cluster": "dead"}},
+    ]
+    (standing.scratch / "kubeconfig").write_text(yaml.safe_dump(document))
+    return standing
+
+
+def in_context(context: str) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config["cluster"].update(context=context)
+
+
+def misspelt_node(config: dict[str, Any]) -> None:
+    config["cluster"].update(context="homelab")
+    config["nodes"]["static-a"] = "gpu-sttaic-a"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (in_context("dead"), "its API server does not answer"),
+        (in_context("nowhere"), "llama-chat:cluster.context: nowhere: the kubeconfig"),
+        (misspelt_node, "llama-chat:nodes.static-a: gpu-sttaic-a: the cluster has no such node"),
+    ],
+)
+def test_what_a_stack_names_and_the_cluster_lacks_stops_make_up_with_one_line(
+    own_context: Line, change: Callable[[dict[str, Any]], None], complaint: str
+) -> None:
+    before = own_context.kubectl("get", "all,configmaps,nodes", "-o", "name")
+    stopped = own_context.ops(
+        "up",
+        "--yes",
+        "--config-file",
+        str(own_context.variant(change)),
+        env={"KUBECONFIG": str(own_context.scratch / "kubeconfig")},
+    )
+    assert stopped.returncode == 1
+    (told,) = stopped.stdout.splitlines()
+    assert told.startswith("error: ")
+    assert complaint in told
+    assert own_context.kubectl("get", "all,configmaps,nodes", "-o", "name") == before
+
+
+def test_a_user_without_root_is_told_in_one_line_what_to_do_instead(line: Line) -> None:
+    script = (
+        "import os, runpy, sys; os.geteuid = lambda: 1000; sys.argv = ['ops', 'up'];"
+        "runpy.run_module('ops', run_name='__main__')"
+    )
+    stopped = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=dict(line.env), capture_output=True, text=True, check=False
+    )
+    assert stopped.returncode == 1
+    (told,) = stopped.stderr.splitlines()
+    assert "root" in told
+    assert "STACK" in told
+
+
+def test_a_missing_compiler_is_told_in_one_line_before_anything_starts(line: Line, tmp_path: Path) -> None:
+    for command in ("cc", "make", "sh"):
+        (tmp_path / command).symlink_to("/bin/true")
+    stopped = line.ops("up", env={"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+    assert stopped.returncode == 1
+    (told,) = stopped.stdout.splitlines()
+    assert "gcc" in told
+    assert "apt-get install" in told

@@ -1,0 +1,71 @@
+"""`make up` ends with a real chat completion, and every change after it is seen before it is made."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Line
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+MODEL = "gemma-3-270m"
+
+
+def test_make_up_prints_a_reply_and_a_curl_line_that_works_and_shows_no_key(line: Line) -> None:
+    printed = line.up()
+    reply = next(row for row in printed.splitlines() if row.startswith(f"{MODEL}: "))
+    assert len(reply) > len(f"{MODEL}: ")
+    curl = printed[printed.index("Go on with:") + len("Go on with:") :]
+    answer = json.loads(subprocess.run(["sh", "-c", curl], capture_output=True, text=True, check=True).stdout)
+    assert answer["model"] == MODEL
+    assert answer["choices"][0]["message"]["content"]
+    key = (line.instance.state / "master-key").read_text()
+    assert key not in printed
+    assert (line.instance.state / "master-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_pod_is_on_its_roles_node_with_one_gpu_and_never_restarted(standing: Line) -> None:
+    pod = standing.pod("llama-static-a")
+    assert pod["spec"]["nodeName"] == "gpu-static-a"
+    (server,) = pod["spec"]["containers"]
+    assert server["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
+    node = json.loads(standing.kubectl("get", "node", "gpu-static-a", "-o", "json"))
+    assert node["metadata"]["labels"]["ai.llm.role"] == "static-a"
+
+
+def test_a_second_pulumi_up_shows_no_change(standing: Line) -> None:
+    assert "no changes" in standing.ops("preview", "--expect-no-changes").stdout.lower()
+    again = standing.up()
+    assert "unchanged" in again
+    assert not any(mark in again for mark in (" created", " updated", " replaced", " deleted"))
+
+
+def test_one_knob_shows_in_the_preview_and_rolls_that_pod_alone(standing: Line) -> None:
+    def more_threads(config: dict[str, Any]) -> None:
+        config["statics"][0]["runtime"] = {"threads": 1}
+
+    before = {app: standing.pod(app)["metadata"]["uid"] for app in ("llama-static-a", "llm-gateway")}
+    changed = standing.variant(more_threads)
+    seen = standing.preview(changed)
+    assert "llama-static-a-deployment" in seen
+    assert "gateway-deployment" not in seen
+    standing.up(changed)
+    after = {app: standing.pod(app)["metadata"]["uid"] for app in before}
+    assert after["llama-static-a"] != before["llama-static-a"]
+    assert after["llm-gateway"] == before["llm-gateway"]
+    args = standing.pod("llama-static-a")["spec"]["containers"][0]["args"]
+    assert args[args.index("--threads") + 1] == "1"
+
+
+def test_nothing_in_the_checkout_changes_when_the_stack_comes_up(standing: Line) -> None:
+    status = subprocess.run(
+        ["git", "status", "--porcelain", "Pulumi.yaml", "Pulumi.local.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert standing.instance.kubeconfig.exists()
+    assert status.stdout == ""

@@ -1,0 +1,48 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local import machine
+from local.machine.layout import Layout
+from local.machine.lifecycle import TOOLS
+from local.paths import Instance
+from local.toolchain import Tools, ensure
+
+ROLES = ("static-a", "swap")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(
+        name="test",
+        state=tmp_path / "state",
+        cache=tmp_path / "cache",
+        api_port=16443,
+        roles=ROLES,
+        tools={name: f"/tools/{name}" for name in TOOLS},
+    )
+
+
+@pytest.fixture(scope="session")
+def tools() -> Tools:
+    return ensure(*TOOLS)
+
+
+@pytest.fixture(scope="module")
+def instance(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A cluster of these tests' own, whatever else runs beside it; taken away at the end."""
+    own = Instance(name="machine-test", api_port=26443, gateway_port=24000, registry_port=25050, hub_port=28090)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        try:
+            machine.up(own, tools, ROLES)
+            yield own
+        finally:
+            machine.down(own)
+
+
+@pytest.fixture
+def again(instance: Instance, tools: Tools) -> Callable[[], str]:
+    """Brings the cluster up once more, as the next `make up` would."""
+    return lambda: machine.up(instance, tools, ROLES)

@@ -1,0 +1,113 @@
+"""What a stack names must be in the cluster, or nothing is changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config.errors import ConfigError, UserError
+from ops.kube import Kube
+from ops.preflight import preflight
+from tests.conftest import stack_config
+
+CLUSTER: dict[str, Any] = {
+    "nodes": {
+        "gpu-node-1": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
+        "gpu-node-2": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
+    },
+    "storageclasses": {"local-path": {}},
+    "namespaces": {"ai": {}},
+    "secrets": {"litellm": ["master-key"], "hf-token": ["token"]},
+    "gateway": "",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StubKube(Kube):
+    """A cluster of plain data, asked the way preflight asks a real one."""
+
+    cluster: Mapping[str, Any]
+    complaint: str | None
+
+    def fails(self, *arguments: str) -> str | None:
+        assert arguments == ("get", "--raw", "/version")
+        return self.complaint
+
+    def items(self, kind: str) -> dict[str, Any]:
+        return self.cluster[kind]
+
+    def secret_keys(self, name: str) -> list[str] | None:
+        return self.cluster["secrets"].get(name)
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        assert (arguments[0], stdin) == ("get", None)
+        return self.cluster["gateway"]
+
+
+def stub(cluster: Mapping[str, Any], complaint: str | None = None) -> StubKube:
+    return StubKube(context="homelab", namespace="ai", cluster=cluster, complaint=complaint)
+
+
+@pytest.fixture(autouse=True)
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump({"contexts": [{"name": "homelab", "context": {}}]}))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+
+
+def refused(values: dict[str, Any], **changed: object) -> list[tuple[str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        preflight(stack_config(values), stub({**CLUSTER, **changed}))
+    return [(problem.key, problem.value) for problem in caught.value.problems]
+
+
+def test_a_cluster_that_has_all_is_let_pass(values: dict[str, Any]) -> None:
+    preflight(stack_config(values), stub(CLUSTER))
+
+
+def test_all_that_is_missing_is_told_at_once(values: dict[str, Any]) -> None:
+    assert refused(values, nodes={}, storageclasses={}, namespaces={}, secrets={}) == [
+        ("llama-chat:nodes.static-a", "gpu-node-1"),
+        ("llama-chat:nodes.static-b", "gpu-node-2"),
+        ("llama-chat:storage.class_name", "local-path"),
+        ("llama-chat:cluster.namespace", "ai"),
+        ("llama-chat:gateway.master_key_secret.name", "litellm"),
+        ("llama-chat:hub.token_secret.name", "hf-token"),
+    ]
+
+
+def test_a_node_without_a_gpu_is_told(values: dict[str, Any]) -> None:
+    nodes = {**CLUSTER["nodes"], "gpu-node-2": {"status": {"allocatable": {"cpu": "8"}}}}
+    assert refused(values, nodes=nodes) == [("llama-chat:nodes.static-b", "gpu-node-2")]
+
+
+def test_a_secret_without_the_key_is_told(values: dict[str, Any]) -> None:
+    secrets = {**CLUSTER["secrets"], "litellm": ["other"]}
+    assert refused(values, secrets=secrets) == [("llama-chat:gateway.master_key_secret.key", "master-key")]
+
+
+def test_a_gateway_of_somebody_elses_is_not_taken_over(values: dict[str, Any]) -> None:
+    assert refused(values, gateway="Deployment map[app:llm-gateway]")[0] == (
+        "llama-chat:gateway.deployment",
+        "llm-gateway",
+    )
+
+
+def test_our_own_gateway_is_no_stranger(values: dict[str, Any]) -> None:
+    ours = "Deployment map[app.kubernetes.io/name:llm-gateway app.kubernetes.io/part-of:llama-chat]"
+    preflight(stack_config(values), stub({**CLUSTER, "gateway": ours}))
+
+
+def test_an_unknown_context_is_told_with_the_known_ones(values: dict[str, Any]) -> None:
+    values["cluster"]["context"] = "homelba"
+    with pytest.raises(ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab"):
+        preflight(stack_config(values), stub(CLUSTER))
+
+
+def test_a_dead_api_server_is_told_in_one_line(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="does not answer") as caught:
+        preflight(stack_config(values), stub(CLUSTER, complaint="connection refused"))
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,0 +1,67 @@
+"""Small servers on this machine's loopback that the pods' scripts are tried against."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from local.hub.server import HubServer
+
+Answer = Callable[[str, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
+"""What a server says: path, headers (names in lower case) and body in; status, headers and body out."""
+
+
+@contextmanager
+def _running(server: ThreadingHTTPServer) -> Iterator[str]:
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def hub_root(tmp_path: Path) -> Path:
+    root = tmp_path / "hub"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def hub(hub_root: Path) -> Iterator[str]:
+    """The URL of a hub of the repositories below `hub_root`."""
+    with _running(HubServer(hub_root, "127.0.0.1", 0)) as url:
+        yield url
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Answer], str]]:
+    """Starts a server that answers as the given function says; returns its URL."""
+    with ExitStack() as servers:
+        yield lambda answer: servers.enter_context(_running(_server(answer)))
+
+
+def _server(answer: Answer) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            status, replied, content = answer(self.path, headers, body)
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **replied}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815 - the base class's name
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    return server

@@ -1,0 +1,442 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.scripts import fetch_model
+from components.scripts.fetch_model import Failure, File, Wanted, has_quant, pick
+
+Serve = Callable[[Callable[[str, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]], str]
+SCRIPT = Path(fetch_model.__file__)
+REPO = "acme/tiny-GGUF"
+CONTENT = bytes(range(256)) * 4000
+TOKEN = "hf_right"  # noqa: S105 - a token that opens nothing but these tests
+COMMIT = "0123456789" * 4
+
+
+class Pod:
+    """A pod's view: its ConfigMap, its volume, its termination message."""
+
+    def __init__(self, directory: Path, endpoint: str) -> None:
+        self.models = directory / "models"
+        self.models.mkdir(parents=True)
+        self.weights = self.models / "weights"
+        self.config = directory / "model.json"
+        self.log = directory / "termination-log"
+        self.record: dict[str, Any] = {
+            "name": "Tiny",
+            "repo": REPO,
+            "quant": "Q4_K_M",
+            "filename": None,
+            "revision": "main",
+            "endpoint": endpoint,
+            "model_path": str(self.weights / "model.gguf"),
+            "deadline_seconds": 0.5,
+        }
+
+    def command(self, action: str) -> list[str]:
+        self.config.write_text(json.dumps(self.record))
+        files = ["--config", str(self.config), "--models", str(self.models), "--termination-log", str(self.log)]
+        return [action, *files]
+
+    def run(self, action: str, **changes: object) -> str:
+        """What the script leaves as its termination message: empty where all went well."""
+        self.record |= changes
+        self.log.unlink(missing_ok=True)
+        status = fetch_model.main(self.command(action))
+        verdict = self.log.read_text() if self.log.exists() else ""
+        assert status == (1 if verdict else 0)
+        assert "\n" not in verdict
+        return verdict
+
+    def files(self) -> dict[str, bytes]:
+        """Files of models on the volume, by their path in the repository."""
+        found = {path: path.relative_to(self.models / "files" / REPO) for path in self.models.rglob("*.gguf*")}
+        return {
+            "/".join(name.parts[1:]): path.read_bytes()
+            for path, name in found.items()
+            if not path.is_symlink() and path.is_file()
+        }
+
+
+@pytest.fixture
+def repo(hub_root: Path) -> Path:
+    directory = hub_root / REPO
+    directory.mkdir(parents=True)
+    (directory / "tiny-Q4_K_M.gguf").write_bytes(CONTENT)
+    (directory / "tiny-Q8_0.gguf").write_bytes(b"q8")
+    return directory
+
+
+@pytest.fixture
+def pod(tmp_path: Path, hub: str, repo: Path) -> Pod:
+    assert repo.is_dir()
+    return Pod(tmp_path / "pod", hub)
+
+
+def wanted(**changes: Any) -> Wanted:  # noqa: ANN401 - whatever the field takes
+    return Wanted(REPO, "Q4_K_M", None, "main", "http://hub", "/models/weights/model.gguf", 1)._replace(**changes)
+
+
+def split(repo: Path, shards: int = 3) -> list[str]:
+    names = [f"big/big-Q4_K_M-0000{number}-of-00003.gguf" for number in range(1, shards + 1)]
+    (repo / "big").mkdir()
+    (repo / "tiny-Q4_K_M.gguf").unlink()
+    for name in names:
+        (repo / name).write_bytes(name.encode())
+    return names
+
+
+# --- which file is meant
+
+
+@pytest.mark.parametrize(
+    ("name", "quant", "holds"),
+    [
+        ("tiny-Q4_K_M.gguf", "Q4_K_M", True),
+        ("tiny-q4_k_m.gguf", "Q4_K_M", True),
+        ("tiny.Q4_K_M.gguf", "q4_k_m", True),
+        ("big-Q4_K_M-00001-of-00003.gguf", "Q4_K_M", True),
+        ("tiny-UD-Q4_K_XL.gguf", "Q4_K_XL", True),
+        ("tiny-Q4_K_M_L.gguf", "Q4_K_M", False),
+        ("tiny-IQ4_K_M.gguf", "Q4_K_M", False),
+        ("tiny-Q4_K_M.gguf", "Q4_K", False),
+        ("Q4_K_M/tiny-Q8_0.gguf", "Q4_K_M", False),
+    ],
+)
+def test_a_quant_is_a_whole_token_of_the_files_own_name(name: str, quant: str, holds: bool) -> None:  # noqa: FBT001 - a table's column
+    assert has_quant(name, quant) is holds
+
+
+tokens = st.from_regex(r"[A-Za-z0-9_]+", fullmatch=True).filter(lambda token: token.casefold() not in {"tiny", "gguf"})
+
+
+@given(tokens, tokens, st.sampled_from("-."))
+def test_a_file_of_one_quant_is_taken_for_no_other(its_own: str, asked: str, mark: str) -> None:
+    assert has_quant(f"Q4_K_M/tiny{mark}{its_own}.gguf", asked) is (its_own.casefold() == asked.casefold())
+
+
+def test_projectors_and_other_files_are_no_models() -> None:
+    files = [File(name, 1) for name in ("mmproj-tiny-Q4_K_M.gguf", "tiny-Q4_K_M.gguf", "tiny-Q4_K_M.safetensors")]
+    assert pick(files, wanted()) == [File("tiny-Q4_K_M.gguf", 1)]
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "told"),
+    [
+        (["a-Q4_K_M.gguf", "b-Q4_K_M.gguf", "c-Q8_0.gguf"], {}, ["several", "a-Q4_K_M.gguf, b-Q4_K_M.gguf"]),
+        (["a-Q8_0.gguf", "b-Q5_0.gguf"], {}, ["no GGUF of quant Q4_K_M", "a-Q8_0.gguf, b-Q5_0.gguf"]),
+        (["a-Q8_0.gguf"], {"filename": "b.gguf"}, ["no file b.gguf", "a-Q8_0.gguf"]),
+        (["README.md"], {}, ["it has no GGUF"]),
+    ],
+)
+def test_none_or_several_candidates_are_listed(names: list[str], changes: dict[str, str], told: list[str]) -> None:
+    with pytest.raises(Failure) as failure:
+        pick([File(name, 1) for name in names], wanted(**changes))
+    assert all(part in str(failure.value) for part in [*told, "set filename"])
+    assert "c-Q8_0" not in str(failure.value)
+
+
+def test_a_filename_is_taken_whatever_its_quant() -> None:
+    assert pick([File("a-Q4_K_M.gguf", 1), File("b-F16.gguf", 1)], wanted(filename="b-F16.gguf")) == [
+        File("b-F16.gguf", 1)
+    ]
+
+
+# --- fetch
+
+
+def test_a_model_is_fetched_once_and_linked(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pod.run("fetch") == ""
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+    assert "1 downloaded" in capsys.readouterr().out
+    assert pod.run("fetch") == ""
+    assert "0 downloaded" in capsys.readouterr().out
+    assert pod.run("link") == ""
+    link = pod.weights / "model.gguf"
+    assert link.read_bytes() == CONTENT
+    assert not link.readlink().is_absolute()
+
+
+def test_link_fetches_what_is_missing(pod: Pod) -> None:
+    assert pod.run("link") == ""
+    assert (pod.weights / "model.gguf").read_bytes() == CONTENT
+
+
+def test_another_model_moves_the_link_and_keeps_the_old_file(pod: Pod) -> None:
+    pod.run("link")
+    assert pod.run("link", quant="Q8_0") == ""
+    assert (pod.weights / "model.gguf").read_bytes() == b"q8"
+    assert set(pod.files()) == {"tiny-Q4_K_M.gguf", "tiny-Q8_0.gguf"}
+
+
+def test_a_restarted_pod_needs_no_hub(pod: Pod) -> None:
+    pod.run("fetch")
+    assert pod.run("link", endpoint="http://127.0.0.1:1") == ""
+    assert (pod.weights / "model.gguf").read_bytes() == CONTENT
+
+
+def test_a_pinned_commit_that_is_in_place_needs_no_hub_at_all(pod: Pod, hub: str) -> None:
+    pod.run("fetch")
+    (commit,) = (path.name for path in (pod.models / "files" / REPO).iterdir() if path.is_dir())
+    assert pod.run("fetch", revision=commit) == ""
+    assert pod.run("fetch", endpoint="http://127.0.0.1:1") == ""
+    assert "127.0.0.1:1 " in pod.run("fetch", revision="main")
+    assert hub != pod.record["endpoint"]
+
+
+def test_a_truncated_file_is_fetched_again(pod: Pod) -> None:
+    pod.run("fetch")
+    (path,) = pod.models.rglob("tiny-Q4_K_M.gguf")
+    path.write_bytes(CONTENT[:100])
+    assert pod.run("link") == ""
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_a_moved_branch_is_followed_by_fetch_and_not_by_a_restart(pod: Pod, repo: Path) -> None:
+    pod.run("link")
+    (repo / "tiny-Q4_K_M.gguf").write_bytes(b"newer")
+    pod.run("link")
+    assert (pod.weights / "model.gguf").read_bytes() == CONTENT
+    pod.run("fetch")
+    pod.run("link")
+    assert (pod.weights / "model.gguf").read_bytes() == b"newer"
+
+
+def test_all_shards_lie_beside_the_first_under_their_own_names(pod: Pod, repo: Path) -> None:
+    names = split(repo)
+    opened = str(pod.weights / "big-Q4_K_M-00001-of-00003.gguf")
+    assert pod.run("link", filename=names[0], model_path=opened) == ""
+    assert {path.name: path.read_bytes() for path in pod.weights.iterdir()} == {
+        "model.gguf": names[0].encode(),
+        **{name.split("/")[1]: name.encode() for name in names},
+    }
+
+
+@pytest.mark.parametrize("action", ["fetch", "link"])
+def test_a_split_model_asks_for_its_first_shards_name_before_anything_is_downloaded(
+    pod: Pod, repo: Path, action: str
+) -> None:
+    names = split(repo)
+    assert f"set filename to the first, {names[0]}" in pod.run(action)
+    assert f"set filename to the first, {names[0]}" in pod.run(action, filename=names[1])
+    assert pod.files() == {}
+
+
+def test_a_missing_shard_is_told(pod: Pod, repo: Path) -> None:
+    names = split(repo, shards=2)
+    assert "2 of 3 shards" in pod.run("fetch", filename=names[0])
+
+
+def test_a_path_that_the_server_opens_in_vain_is_told(pod: Pod) -> None:
+    opened = str(pod.weights / "other.gguf")
+    assert f"the server opens {opened}" in pod.run("link", model_path=opened)
+
+
+# --- what goes wrong
+
+
+def test_a_gated_model_needs_the_token(pod: Pod, repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(TOKEN.encode()).hexdigest()
+    (repo / ".hub.json").write_text(json.dumps({"gated": True, "token_sha256": digest}))
+    assert "name a Secret with a token in hub.token_secret" in pod.run("fetch")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    refused = pod.run("fetch")
+    assert "refuses the token" in refused
+    assert "hf_wrong" not in refused
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert pod.run("fetch") == ""
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"repo": "acme/none"}, "no repository acme/none (HTTP 404): check repo"),
+        ({"revision": "v9"}, "no revision v9 of acme/tiny-GGUF"),
+        ({"filename": "none.gguf"}, "no file none.gguf: set filename to one of: tiny-Q4_K_M.gguf"),
+        ({"endpoint": "http://127.0.0.1:1"}, "http://127.0.0.1:1 in 0.5 s ([Errno 111] Connection refused)"),
+    ],
+)
+def test_a_misspelt_value_is_one_line_with_a_remedy(pod: Pod, changes: dict[str, str], told: str) -> None:
+    assert told in pod.run("fetch", **changes)
+
+
+def test_a_server_that_is_no_hub_is_told(pod: Pod, serve: Serve) -> None:
+    url = serve(lambda *_: (200, {}, b"<html>Welcome</html>"))
+    assert "does not answer as a Hugging Face hub does: check hub.endpoint" in pod.run("fetch", endpoint=url)
+
+
+def test_a_hub_that_names_files_outside_the_repository_is_not_followed(pod: Pod, serve: Serve) -> None:
+    listing = {"sha": COMMIT, "siblings": [{"rfilename": "../../x-Q4_K_M.gguf", "size": 1}]}
+    url = serve(lambda *_: (200, {}, json.dumps(listing).encode()))
+    assert "does not answer as a Hugging Face hub does" in pod.run("fetch", endpoint=url)
+
+
+def test_an_overloaded_hub_is_asked_again(pod: Pod, hub: str, serve: Serve) -> None:
+    seen: list[str] = []
+
+    def overloaded(path: str, _headers: dict[str, str], _body: bytes) -> tuple[int, dict[str, str], bytes]:
+        seen.append(path)
+        return (429, {}, b"") if len(seen) == 1 else (307, {"Location": hub + path}, b"")
+
+    assert pod.run("fetch", endpoint=serve(overloaded), deadline_seconds=5) == ""
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_the_token_stays_with_the_hubs_own_host(
+    pod: Pod, serve: Serve, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, str | None] = {}
+
+    def storage(path: str, headers: dict[str, str], _body: bytes) -> tuple[int, dict[str, str], bytes]:
+        seen[f"storage {path}"] = headers.get("authorization")
+        return 200, {}, CONTENT
+
+    elsewhere = serve(storage)
+
+    def renamed(path: str, headers: dict[str, str], _body: bytes) -> tuple[int, dict[str, str], bytes]:
+        seen[f"hub {path.split('?')[0]}"] = headers.get("authorization")
+        if path.startswith("/api/models/acme/"):
+            return 307, {"Location": path.replace("acme", "new")}, b""
+        if path.startswith("/api/"):
+            sibling = {"rfilename": "tiny-Q4_K_M.gguf", "size": len(CONTENT)}
+            return 200, {}, json.dumps({"sha": COMMIT, "siblings": [sibling]}).encode()
+        return 302, {"Location": f"{elsewhere}/blob"}, b""
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert pod.run("fetch", endpoint=serve(renamed)) == ""
+    assert seen == {
+        "hub /api/models/acme/tiny-GGUF/revision/main": f"Bearer {TOKEN}",
+        "hub /api/models/new/tiny-GGUF/revision/main": f"Bearer {TOKEN}",
+        f"hub /acme/tiny-GGUF/resolve/{COMMIT}/tiny-Q4_K_M.gguf": f"Bearer {TOKEN}",
+        "storage /blob": None,
+    }
+    assert TOKEN not in capsys.readouterr().out
+
+
+class Hub:
+    """A hub of one file that serves something else than it lists, or not all of it at once."""
+
+    def __init__(self, size: int = len(CONTENT), sha256: str | None = None, cut: int | None = None) -> None:
+        self.lfs = {"sha256": sha256} if sha256 else None
+        self.size = size
+        self.cut = cut
+        self.ranges: list[str | None] = []
+        self.asked_again, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, path: str, headers: dict[str, str], _body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if path.startswith("/api/"):
+            sibling = {"rfilename": "tiny-Q4_K_M.gguf", "size": self.size, "lfs": self.lfs}
+            return 200, {}, json.dumps({"sha": COMMIT, "siblings": [sibling]}).encode()
+        self.ranges.append(headers.get("range"))
+        if len(self.ranges) == 1:
+            return 200, {"Content-Length": str(len(CONTENT))}, CONTENT[: self.cut]
+        self.asked_again.set()
+        self.go_on.wait(10)
+        start = int(str(self.ranges[-1]).removeprefix("bytes=").removesuffix("-"))
+        return 206, {}, CONTENT[start:]
+
+
+@pytest.mark.parametrize("size", [len(CONTENT) - 1, len(CONTENT) + 1])
+def test_a_file_of_another_size_than_listed_is_thrown_away(pod: Pod, serve: Serve, size: int) -> None:
+    told = f"lists tiny-Q4_K_M.gguf with {size} bytes and serves {len(CONTENT)}"
+    assert told in pod.run("fetch", endpoint=serve(Hub(size)))
+    assert pod.files() == {}
+
+
+def test_a_file_of_another_content_than_listed_is_thrown_away(pod: Pod, serve: Serve) -> None:
+    assert "wrong SHA-256" in pod.run("fetch", endpoint=serve(Hub(sha256="0" * 64)))
+    assert pod.files() == {}
+
+
+def test_a_cut_download_goes_on_where_it_ended(pod: Pod, serve: Serve) -> None:
+    hub = Hub(sha256=hashlib.sha256(CONTENT).hexdigest(), cut=1000)
+    hub.go_on.set()
+    assert pod.run("fetch", endpoint=serve(hub), deadline_seconds=5) == ""
+    assert hub.ranges == [None, "bytes=1000-"]
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_a_kill_midway_leaves_no_file_under_the_models_name(pod: Pod, serve: Serve) -> None:
+    hub = Hub(cut=1000)
+    pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
+    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+        assert hub.asked_again.wait(10)
+        process.kill()
+    assert pod.files() == {"tiny-Q4_K_M.gguf.part": CONTENT[:1000]}
+    hub.go_on.set()
+    assert pod.run("fetch") == ""
+    assert hub.ranges[-1] == "bytes=1000-"
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_sigterm_ends_it_at_once(pod: Pod, serve: Serve) -> None:
+    hub = Hub(cut=1000)
+    pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
+    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+        assert hub.asked_again.wait(10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+    hub.go_on.set()
+
+
+def test_two_pods_do_not_write_the_same_file(pod: Pod, tmp_path: Path, serve: Serve) -> None:
+    hub = Hub(cut=1000)
+    pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
+    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+        assert hub.asked_again.wait(10)
+        other = Pod(tmp_path / "other", pod.record["endpoint"])
+        other.models = pod.models
+        assert "another pod is downloading tiny-Q4_K_M.gguf" in other.run("fetch")
+        hub.go_on.set()
+        assert process.wait(10) == 0
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_a_volume_without_room_is_told_before_the_download(
+    pod: Pod, repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert repo.is_dir()
+    monkeypatch.setattr(fetch_model.shutil, "disk_usage", lambda _: fetch_model.shutil._ntuple_diskusage(10, 9, 1))
+    assert "raise storage.size_gib" in pod.run("fetch")
+    assert pod.files() == {}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's full device")
+def test_a_volume_that_fills_up_is_told(pod: Pod, hub: str) -> None:
+    pod.run("fetch", quant="Q8_0")
+    (directory,) = (path for path in (pod.models / "files" / REPO).iterdir() if path.is_dir())
+    (directory / "tiny-Q4_K_M.gguf.part").symlink_to("/dev/full")
+    verdict = pod.run("fetch", quant="Q4_K_M", endpoint=hub)
+    assert "No space left on device: raise storage.size_gib" in verdict
+
+
+def test_a_broken_config_is_one_line(pod: Pod) -> None:
+    del pod.record["repo"]
+    assert "is not the record of a model" in pod.run("fetch")
+
+
+def test_outside_a_pod_the_verdict_is_only_printed(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.record["quant"] = "Q2_K"
+    assert fetch_model.main([*pod.command("fetch")[:-1], "/proc/none/termination-log"]) == 1
+    assert "no GGUF of quant Q2_K" in capsys.readouterr().out
+
+
+def test_files_can_be_read_by_the_servers_group(pod: Pod) -> None:
+    umask = os.umask(0o022)
+    try:
+        pod.run("link")
+    finally:
+        os.umask(umask)
+    assert (pod.weights / "model.gguf").stat().st_mode & 0o044 == 0o044
