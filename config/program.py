@@ -7,6 +7,7 @@ from pulumi.runtime.config import CONFIG, is_config_secret
 from pydantic import JsonValue
 
 from config.errors import ConfigError
+from config.kubeconfig import require_context
 from config.load import MASTER_KEY, checked
 from config.model import NAMESPACE, StackConfig
 
@@ -21,7 +22,9 @@ def load_pulumi() -> StackConfig:
     texts = {key.removeprefix(prefix): text for key, text in CONFIG.get().items() if key.startswith(prefix)}
     encrypted = [name for name in texts if is_config_secret(prefix + name)]
     try:
-        return checked({name: _value(name, text) for name, text in texts.items()}, encrypted=encrypted)
+        config = checked({name: _value(name, text) for name, text in texts.items()}, encrypted=encrypted)
+        require_context(config.cluster.context)  # a first preview passes without: nothing is read then
+        return config
     except ConfigError as error:
         raise pulumi.RunError(str(error)) from None
 

@@ -2,9 +2,11 @@
 
 import json
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from config.model import StackConfig
 
@@ -51,3 +53,13 @@ def values() -> dict[str, Any]:
 @pytest.fixture
 def config(values: dict[str, Any]) -> StackConfig:
     return stack_config(values)
+
+
+@pytest.fixture
+def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kubeconfig that knows the contexts `homelab` and `llama-chat-local`, and no cluster behind them."""
+    path = tmp_path / "kubeconfig"
+    contexts = [{"name": name, "context": {}} for name in ("homelab", "llama-chat-local")]
+    path.write_text(yaml.safe_dump({"contexts": contexts}))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    return path

@@ -38,6 +38,7 @@ def test_scalars_may_be_text_as_pulumi_config_set_writes_them(values: Values) ->
     assert (config.steady, config.startup_seconds) == (False, 900)
 
 
+@pytest.mark.usefixtures("kubeconfig")
 def test_both_ways_in_give_the_same_config(values: Values, as_file: Load, as_program: Load) -> None:
     values |= {"master_key": {"secure": "v1:ciphertext"}, "grace_seconds": 90, "hub": {"endpoint": "http://hub:1"}}
     assert as_program(values) == as_file(values)

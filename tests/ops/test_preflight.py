@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from config.errors import ConfigError, UserError
 from ops.kube import Kube
 from ops.preflight import preflight
 from tests.conftest import stack_config
 
+pytestmark = pytest.mark.usefixtures("kubeconfig")
 CLUSTER: dict[str, Any] = {
     "nodes": {
         "gpu-node-1": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
@@ -49,13 +48,6 @@ class StubKube(Kube):
 
 def stub(cluster: Mapping[str, Any], complaint: str | None = None) -> StubKube:
     return StubKube(context="homelab", namespace="ai", cluster=cluster, complaint=complaint)
-
-
-@pytest.fixture(autouse=True)
-def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "kubeconfig"
-    path.write_text(yaml.safe_dump({"contexts": [{"name": "homelab", "context": {}}]}))
-    monkeypatch.setenv("KUBECONFIG", str(path))
 
 
 def refused(values: dict[str, Any], **changed: object) -> list[tuple[str, str]]:
@@ -103,7 +95,7 @@ def test_our_own_gateway_is_no_stranger(values: dict[str, Any]) -> None:
 
 def test_an_unknown_context_is_told_with_the_known_ones(values: dict[str, Any]) -> None:
     values["cluster"]["context"] = "homelba"
-    with pytest.raises(ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab"):
+    with pytest.raises(ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab, llama-chat-local"):
         preflight(stack_config(values), stub(CLUSTER))
 
 
