@@ -19,7 +19,9 @@ class Budget:
     """A backend's deadlines in seconds."""
 
     fetch: int
-    """The prefetch Job: the whole download."""
+    """The fetch script's own: the whole download."""
+    fetch_job: int
+    """The prefetch Job's: long enough for the script to give its verdict."""
     startup: int
     """The startup probe: until the server answers its first `/health`."""
     rollout: int
@@ -30,6 +32,7 @@ def budget(backend: Backend) -> Budget:
     """A backend's deadlines; `startup_seconds` bounds fetch plus load until the lock knows the bytes."""
     return Budget(
         fetch=backend.startup_seconds,
+        fetch_job=backend.startup_seconds + SCHEDULING_SECONDS,
         startup=backend.startup_seconds,
         rollout=backend.grace_seconds + 2 * backend.startup_seconds + SCHEDULING_SECONDS,
     )

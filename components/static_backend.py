@@ -127,12 +127,14 @@ class StaticBackend(pulumi.ComponentResource):
             "volumes": model_volumes(self._backend, model_files),
         }
         app = f"{self._name}-fetch"
-        spec = job_spec(app, pod, deadline_seconds=self._budget.fetch, retries=2)
+        spec = job_spec(app, pod, deadline_seconds=self._budget.fetch_job, retries=2)
         return Job(
             app,
             metadata=metadata(self._namespace, f"{app}-{content_hash(spec)}", app, JOB_ANNOTATIONS),
             spec=spec,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=after, custom_timeouts=timeouts(self._budget.fetch)),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=after, custom_timeouts=timeouts(self._budget.fetch_job)
+            ),
         )
 
     def _deployment_spec(self) -> DeploymentSpecArgsDict:

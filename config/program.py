@@ -24,9 +24,9 @@ def load_pulumi() -> StackConfig:
     try:
         config = checked({name: _value(name, text) for name, text in texts.items()}, encrypted=encrypted)
         require_context(config.cluster.context)  # a first preview passes without: nothing is read then
-        return config
     except ConfigError as error:
         raise pulumi.RunError(str(error)) from None
+    return config
 
 
 def master_key() -> pulumi.Output[str] | None:

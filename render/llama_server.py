@@ -9,6 +9,8 @@ PORT = 8080
 MODELS = "/models"
 """Where a backend's volume is mounted."""
 WEIGHTS = f"{MODELS}/weights"
+LAYERS_VERBOSITY = 4
+"""From here on the log tells the offloaded layers, which the smoke test reads (b11434's common/log.cpp)."""
 FIRST_SHARD = re.compile(r"-00001-of-\d{5}\.gguf$")
 """The end of a split GGUF's first shard, the one that the loader wants to be given (llama.cpp's `llama_split_path`)."""
 
@@ -42,6 +44,7 @@ def arguments(backend: Backend) -> list[str]:
         "--metrics",
         "--offline",
         "--no-webui",
+        *(("--log-verbosity", str(LAYERS_VERBOSITY)) if runtime.gpu_layers else ()),
     ]
 
 

@@ -59,7 +59,7 @@ def config(values: dict[str, Any]) -> StackConfig:
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kubeconfig that knows the contexts `homelab` and `llama-chat-local`, and no cluster behind them."""
     path = tmp_path / "kubeconfig"
-    contexts = [{"name": name, "context": {}} for name in ("homelab", "llama-chat-local")]
+    contexts: list[dict[str, Any]] = [{"name": name, "context": {}} for name in ("homelab", "llama-chat-local")]
     path.write_text(yaml.safe_dump({"contexts": contexts}))
     monkeypatch.setenv("KUBECONFIG", str(path))
     return path

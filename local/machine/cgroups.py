@@ -8,15 +8,25 @@ from pathlib import Path
 from local.machine.layout import Layout
 
 ROOT = Path("/sys/fs/cgroup")
+CONTROLLERS = ("cpu", "cpuset", "hugetlb", "memory", "pids")
+"""Those that a kubelet demands of cgroup v2, where the kernel has them."""
 SECONDS = 5.0
 """How long a folder may still count processes that are gone."""
 
 
-def make_cgroups(layout: Layout) -> None:
-    """One folder for each node in each hierarchy: kubelets want theirs to exist."""
-    for hierarchy in _hierarchies(ROOT):
+def make_cgroups(layout: Layout, root: Path = ROOT) -> None:
+    """One folder for each node in each hierarchy: kubelets want theirs to exist, with all that they may limit."""
+    for hierarchy in _hierarchies(root):
+        top = hierarchy / layout.cgroup
+        top.mkdir(exist_ok=True)
+        if hierarchy == root:
+            # cgroup v2 hands controllers down one level at a time.
+            for folder in (root, top):
+                known = (folder / "cgroup.controllers").read_text().split()
+                wanted = (f"+{controller}" for controller in CONTROLLERS if controller in known)
+                (folder / "cgroup.subtree_control").write_text(" ".join(wanted))
         for node in layout.nodes:
-            (hierarchy / layout.cgroup / node.name).mkdir(parents=True, exist_ok=True)
+            (top / node.name).mkdir(exist_ok=True)
 
 
 def remove_cgroups(name: str, root: Path = ROOT) -> None:

@@ -136,7 +136,7 @@ def _kubelet(layout: Layout, node: Node) -> Daemon:
         f"--kubeconfig={layout.kubeconfig}",
         f"--hostname-override={node.name}",
         f"--node-ip={node.address}",
-        f"--root-dir={home / 'kubelet'}",
+        f"--root-dir={node.root}",
         f"--cert-dir={home / 'pki'}",
     )
     socket = str(node.runtime / "containerd.sock")

@@ -23,15 +23,17 @@ def furnish(layout: Layout) -> str:
     api.ensure(STORAGE_CLASSES, STORAGE_CLASS, _object("storage.k8s.io/v1", "StorageClass", STORAGE_CLASS) | storage)
     for name in list_nodes(api).keys() - {node.name for node in layout.nodes}:
         api.delete(f"{NODES_PATH}/{name}")
-    return _kube_system(api)["metadata"]["uid"]
+    # Without its service account a namespace refuses every pod.
+    _awaited(api, f"{NAMESPACES}/{NAMESPACE}/serviceaccounts/default")
+    return _awaited(api, f"{NAMESPACES}/kube-system")["metadata"]["uid"]
 
 
-def _kube_system(api: Api) -> dict[str, Any]:
-    # The API server makes it a moment after it has become ready.
+def _awaited(api: Api, path: str) -> dict[str, Any]:
+    """What the cluster makes by itself, a moment after it has become ready."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
-            return api.get(f"{NAMESPACES}/kube-system")
+            return api.get(path)
         except ApiError as error:
             if error.status != NOT_FOUND or time.monotonic() > deadline:
                 raise

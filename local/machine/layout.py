@@ -51,6 +51,11 @@ class Node:
         """Sockets and CNI leases: in memory, gone with the machine."""
         return Path("/run/nodes") / self.name
 
+    @property
+    def root(self) -> Path:
+        """Where its kubelet finds its folder of the state: a short path, as a socket's may have 107 characters."""
+        return self.runtime / "kubelet"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:

@@ -43,8 +43,8 @@ TOOLS = ("coredns", "kube-apiserver", "kube-controller-manager", "kube-proxy", "
 LOCAL = Path(__file__).parents[1]
 START_SECONDS = 240.0
 """How long a machine may take to be well; seen: 20 s on 2 busy cores."""
-SETTLE_SECONDS = 20.0
-"""How long one that runs may take to mend itself before it is started anew."""
+SETTLE_SECONDS = 40.0
+"""How long one that runs may take to mend itself before it is started anew; a kubelet needs up to half of it."""
 KILL_SECONDS = 30.0
 ROUND_SECONDS = 0.3
 SAY_SECONDS = 5.0

@@ -53,7 +53,9 @@ def mount_all(layout: Layout) -> None:
         _cover(folder)
     for place, path in shared.items():
         _run("mount", "--rbind", str(place), str(path))
-    _mount_volumes(layout.state / "volumes")
+    _bind(layout.state / "volumes", at.VOLUMES)
+    for node in layout.nodes:
+        _bind(layout.home(node) / "kubelet", node.root)
     for name, value in KERNEL_SETTINGS.items():
         _pretend(Path("/proc/sys") / name, f"{value}\n")
     resolver = Path("/etc/resolv.conf")
@@ -104,10 +106,10 @@ def _cover(folder: str) -> None:
     _run("mount", "-t", "overlay", "-o", options, "overlay", folder)
 
 
-def _mount_volumes(kept: Path) -> None:
-    kept.mkdir(mode=0o711, exist_ok=True)
-    at.VOLUMES.mkdir(parents=True, exist_ok=True)
-    _run("mount", "--bind", str(kept), str(at.VOLUMES))
+def _bind(kept: Path, place: Path) -> None:
+    for folder in (kept, place):
+        folder.mkdir(parents=True, exist_ok=True)
+    _run("mount", "--bind", str(kept), str(place))
 
 
 def _pretend(setting: Path, value: str) -> None:

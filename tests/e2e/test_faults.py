@@ -79,6 +79,15 @@ def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_co
     standing.up()
 
 
+def test_layers_that_silently_stay_on_the_cpu_fail_the_update(standing: Line) -> None:
+    def on_gpu(config: dict[str, Any]) -> None:
+        config["runtime"]["gpu_layers"] = 999
+
+    failed = standing.ops("up", "--config-file", str(standing.variant(on_gpu)))
+    assert failed.returncode == 1
+    assert "runs on the CPU" in failed.stdout
+
+
 def test_a_kill_in_the_middle_of_pulumi_up_is_repaired_by_the_next(standing: Line) -> None:
     locks = standing.instance.state / "pulumi" / ".pulumi" / "locks"
     before = standing.pod("llama-static-a")["metadata"]["uid"]

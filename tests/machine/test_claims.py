@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from config.errors import UserError
-from local.machine.cgroups import remove_cgroups
+from local.machine.cgroups import make_cgroups, remove_cgroups
 from local.machine.claims import listen, locked
+from local.machine.layout import Layout
 
 
 def test_a_busy_port_is_named_with_what_to_do() -> None:
@@ -43,6 +44,25 @@ def test_one_who_waited_while_the_state_was_removed_gets_a_lock_that_others_see(
     assert (state / "lock").exists()
     ends.set()
     waiter.join()
+
+
+def test_on_cgroup_v2_each_level_gets_the_controllers_that_there_are(layout: Layout, tmp_path: Path) -> None:
+    top = tmp_path / "llama-chat-test"
+    top.mkdir()
+    for folder in (tmp_path, top):
+        (folder / "cgroup.controllers").write_text("cpu io memory pids\n")
+    make_cgroups(layout, tmp_path)
+    for folder in (tmp_path, top):
+        assert (folder / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
+    assert {path.name for path in top.iterdir() if path.is_dir()} == {node.name for node in layout.nodes}
+
+
+def test_on_cgroup_v1_each_controller_has_a_folder_for_each_node(layout: Layout, tmp_path: Path) -> None:
+    for controller in ("memory", "pids"):
+        (tmp_path / controller).mkdir()
+    make_cgroups(layout, tmp_path)
+    for controller in ("memory", "pids"):
+        assert (tmp_path / controller / "llama-chat-test" / "gpu-swap").is_dir()
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from local import machine
 from local.machine import process
 from local.machine.api import Api
 from local.machine.keeper import GPU, list_nodes
+from local.machine.layout import PAUSE_IMAGE
 from local.machine.lifecycle import REPOSITORY
 from local.paths import Instance
 from local.toolchain import Tools
@@ -42,6 +44,29 @@ def kill_inside(instance: Instance, pattern: str) -> None:
     assert machine.exec_in(instance, ["pkill", "-KILL", "-f", pattern]).returncode == 0
 
 
+def gpu_pod(name: str) -> dict[str, Any]:
+    container = {"name": "pause", "image": PAUSE_IMAGE, "resources": {"limits": {GPU: "1"}}}
+    where = {"kubernetes.io/hostname": "gpu-swap"}
+    spec = {"containers": [container], "nodeSelector": where, "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+def phase(instance: Instance, pod: str) -> str:
+    return api(instance).get(f"/api/v1/namespaces/ai/pods/{pod}")["status"]["phase"]
+
+
+def restarts(instance: Instance, pod: str) -> int:
+    statuses = api(instance).get(f"/api/v1/namespaces/ai/pods/{pod}")["status"].get("containerStatuses", [])
+    return sum(status["restartCount"] for status in statuses)
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def mentions(text: str) -> list[Path]:
     """Every process of the host, in whatever namespace, that has the text in its command line or its mounts."""
     found: list[Path] = []
@@ -66,6 +91,23 @@ def test_what_a_stack_needs_is_there(instance: Instance) -> None:
     assert instance.kubeconfig.stat().st_mode & 0o777 == 0o600
 
 
+def test_one_pod_has_a_nodes_gpu_and_keeps_it_through_restarts(instance: Instance, again: Up) -> None:
+    for name in ("first", "second"):
+        api(instance).ensure("/api/v1/namespaces/ai/pods", name, gpu_pod(name))
+        wait_for(lambda: phase(instance, "first") == "Running")
+    assert phase(instance, "second") == "Pending"
+    kill_inside(instance, "hostname-override=gpu-swap")
+    again()
+    time.sleep(3)
+    assert (phase(instance, "first"), restarts(instance, "first")) == ("Running", 0)
+    os.kill(init(instance), signal.SIGKILL)
+    again()
+    wait_for(lambda: restarts(instance, "first") == 1)
+    assert (phase(instance, "first"), phase(instance, "second")) == ("Running", "Pending")
+    for name in ("first", "second"):
+        api(instance).delete(f"/api/v1/namespaces/ai/pods/{name}?gracePeriodSeconds=0")
+
+
 def test_up_on_a_healthy_machine_changes_nothing_and_is_quick(instance: Instance, again: Up) -> None:
     before, identity, begun = init(instance), again(), time.monotonic()
     assert again() == identity
@@ -88,6 +130,13 @@ def test_what_daemons_write_to_fixed_places_stays_inside(instance: Instance) -> 
     assert inside == "1\n"
 
 
+def test_orphans_are_reaped(instance: Instance) -> None:
+    assert machine.exec_in(instance, ["sh", "-c", "(sleep 0.2 &)"]).returncode == 0
+    time.sleep(1)
+    zombies = machine.exec_in(instance, ["sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status"])
+    assert zombies.stdout == ""
+
+
 @pytest.mark.parametrize("victim", ["kube-apiserver", "hostname-override=gpu-swap", "etcd --data-dir", "local.hub"])
 def test_a_killed_daemon_comes_back_without_a_new_machine(instance: Instance, again: Up, victim: str) -> None:
     before = init(instance)
@@ -98,8 +147,10 @@ def test_a_killed_daemon_comes_back_without_a_new_machine(instance: Instance, ag
 
 
 def test_a_deleted_node_comes_back_with_its_gpu(instance: Instance, again: Up) -> None:
+    before = init(instance)
     api(instance).delete("/api/v1/nodes/gpu-swap")
     again()
+    assert init(instance) == before
     assert list_nodes(api(instance))["gpu-swap"]["status"]["allocatable"][GPU] == "1"
 
 

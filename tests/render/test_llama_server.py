@@ -22,6 +22,12 @@ def test_a_backends_own_knob_beats_the_stacks(config: StackConfig) -> None:
     assert flag(first, "--n-predict") == flag(second, "--n-predict") == "4096"
 
 
+def test_a_server_with_layers_on_the_gpu_logs_how_many(config: StackConfig) -> None:
+    on_gpu, on_cpu = (arguments(backend) for backend in config.backends)
+    assert flag(on_gpu, "--log-verbosity") == "4"
+    assert "--log-verbosity" not in on_cpu
+
+
 def test_the_server_answers_under_the_name_that_users_see(config: StackConfig) -> None:
     assert flag(arguments(config.backends[0]), "--alias") == "GLM-4.7-Flash"
 

@@ -1,7 +1,7 @@
 """Small servers on this machine's loopback that the pods' scripts are tried against."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +15,7 @@ Answer = Callable[[str, dict[str, str], bytes], tuple[int, dict[str, str], bytes
 
 
 @contextmanager
-def _running(server: ThreadingHTTPServer) -> Iterator[str]:
+def _running(server: ThreadingHTTPServer) -> Generator[str]:
     with server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
