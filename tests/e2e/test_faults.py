@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from local.images import catalog, derive, publish
+from local.paths import cache_dir
 from local.toolchain import ensure
 from tests.e2e.conftest import ROOT, Line
 
@@ -39,12 +40,10 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
-    """Start `make up` and kill -9 it with all its children once `moment` has come."""
-    command = [sys.executable, "-m", "ops", "up", "--config-file", str(file)]
-    log = line.scratch / "killed.log"
+def kill_when(moment: Callable[[], bool], command: list[str], env: Mapping[str, str], log: Path) -> None:
+    """Start a command and kill -9 it with all its children once `moment` has come."""
     with log.open("w") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=dict(line.env), stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=dict(env), stdout=output, stderr=output)
         deadline = time.monotonic() + 300
         while not moment():
             assert process.poll() is None, log.read_text()
@@ -56,6 +55,11 @@ def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
             except ProcessLookupError:
                 continue
         process.wait()
+
+
+def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
+    """Kill `make up` at a moment."""
+    kill_when(moment, ["-m", "ops", "up", "--config-file", str(file)], line.env, line.scratch / "killed.log")
 
 
 def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_corrected_one_succeeds(
@@ -113,6 +117,23 @@ def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> Non
     file = ROOT / "Pulumi.local.yaml"
     kill_up_when(line, lambda: any((line.instance.state / "log").glob("kubelet*.log")), file)
     assert "gemma-3-270m: " in line.up()
+
+
+def test_a_kill_during_a_build_is_repaired_by_the_next(line: Line, tmp_path: Path) -> None:
+    ensure("coredns")  # what Go compiled stays, so that the builds below take seconds
+    (tmp_path / "llama-chat").mkdir()
+    (tmp_path / "llama-chat" / "go").symlink_to(cache_dir() / "go")
+    env = {**line.env, "XDG_CACHE_HOME": str(tmp_path)}
+    build = ["-c", "from local.toolchain import ensure; print(ensure('coredns').path('coredns'))"]
+    logs, tools = tmp_path / "llama-chat" / "logs", tmp_path / "llama-chat" / "tools"
+    kill_when(lambda: any(logs.glob("*.log")) and any(tools.glob("*")), build, env, tmp_path / "killed.log")
+    assert not list(tools.glob("coredns-*/coredns"))
+    again = subprocess.run(
+        [sys.executable, *build], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=600
+    )
+    coredns = Path(again.stdout.strip())
+    assert "CoreDNS" in subprocess.run([coredns, "-version"], capture_output=True, text=True, check=True).stdout
+    assert {path.name for path in tools.iterdir()} == {".lock", coredns.parent.name}
 
 
 @pytest.fixture
