@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -37,7 +38,8 @@ async def keep_volumes_open() -> None:
     """The provisioner makes a volume for root alone; pods run as any user."""
     while True:
         for volume in at.VOLUMES.iterdir():
-            volume.chmod(0o777)
+            with suppress(FileNotFoundError):  # deleted a moment ago
+                volume.chmod(0o777)
         await asyncio.sleep(VOLUME_SECONDS)
 
 

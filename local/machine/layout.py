@@ -77,7 +77,7 @@ class Layout:
     @property
     def cgroup(self) -> str:
         """The folder that every container of this machine is below, in each cgroup hierarchy."""
-        return f"llama-chat-{self.name}"
+        return cgroup_of(self.name)
 
     @property
     def pki(self) -> Path:
@@ -113,6 +113,11 @@ class Layout:
         raw = json.loads(text)
         raw |= {"state": Path(raw["state"]), "cache": Path(raw["cache"]), "roles": tuple(raw["roles"])}
         return cls(**raw)
+
+
+def cgroup_of(name: str) -> str:
+    """The cgroup folder of the machine of an instance's name."""
+    return f"llama-chat-{name}"
 
 
 def layout_file(instance: Instance) -> Path:

@@ -19,7 +19,7 @@ from local.machine.daemons import REPOSITORY, pause_file, stages
 from local.machine.files import render
 from local.machine.furnish import furnish
 from local.machine.health import Row, crashed, status
-from local.machine.layout import Layout
+from local.machine.layout import Layout, cgroup_of
 from local.machine.pause import write_archive
 from local.machine.pki import ensure_pki
 from local.machine.supervisor import ENVIRONMENT
@@ -167,7 +167,7 @@ def _start(instance: Instance, layout: Layout, digest: str) -> None:
 def _stop(instance: Instance) -> None:
     if not process.kill(instance.state, KILL_SECONDS):
         raise UserError(f"The cluster {instance.name} does not end: reboot this machine, then run the command again.")
-    remove_cgroups(f"llama-chat-{instance.name}")
+    remove_cgroups(cgroup_of(instance.name))
 
 
 def _unwell(instance: Instance, seconds: float) -> list[Row]:

@@ -130,8 +130,9 @@ class Supervisor:
 
     def _report(self) -> None:
         partial = self._status.with_suffix(".part")
-        partial.write_text(json.dumps({name: asdict(state) for name, state in self._states.items()}))
-        partial.rename(self._status)
+        with suppress(OSError):  # a full disk is no reason to end the machine
+            partial.write_text(json.dumps({name: asdict(state) for name, state in self._states.items()}))
+            partial.rename(self._status)
 
 
 async def _answers(probe: Probe) -> bool:

@@ -1,4 +1,4 @@
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network
 
 from local.machine.layout import CONTROL, PODS, SERVICES, Layout
 
@@ -13,14 +13,14 @@ def test_each_role_gets_a_gpu_node_beside_control(layout: Layout) -> None:
 
 def test_addresses_and_pod_ranges_never_meet(layout: Layout) -> None:
     addresses = {node.address for node in layout.nodes}
-    ranges = [ip_network(node.pods) for node in layout.nodes]
+    ranges = [IPv4Network(node.pods) for node in layout.nodes]
     assert len(addresses) == len(layout.nodes)
     assert layout.nodes[0].address == CONTROL
     for one in ranges:
-        assert one.subnet_of(ip_network(PODS))  # type: ignore[arg-type]  # both are IPv4 by their text
-        assert not one.overlaps(ip_network(SERVICES))
+        assert one.subnet_of(IPv4Network(PODS))
+        assert not one.overlaps(IPv4Network(SERVICES))
         assert not any(one.overlaps(other) for other in ranges if other is not one)
-        assert not any(ip_address(address) in one for address in addresses)
+        assert not any(IPv4Address(address) in one for address in addresses)
 
 
 def test_init_reads_the_layout_that_was_written(layout: Layout) -> None:
