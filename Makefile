@@ -14,7 +14,7 @@ preview:
 	$(RUN) python -m ops preview --stack $(STACK)
 
 down:
-	$(RUN) python -m ops down
+	$(RUN) python -m ops down --stack $(STACK)
 
 status:
 	$(RUN) python -m ops status

@@ -22,7 +22,8 @@ for backend in config.backends:
     standing = StaticBackend(backend.name, StaticBackendArgs(config=config, backend=backend, after=after), cluster)
     tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, standing), cluster).job)
 
-gateway = GatewayRoutes("gateway", GatewayRoutesArgs(config=config, after=tuple(tested)), cluster)
+routes = GatewayRoutesArgs(config=config, key_version=foundation.key_version, after=tuple(tested))
+gateway = GatewayRoutes("gateway", routes, cluster)
 SmokeTest(f"{config.gateway.deployment}-smoke", gateway_test(config, gateway), cluster)
 
 pulumi.export("gateway", gateway_url(config))

@@ -19,6 +19,8 @@ class Foundation(pulumi.ComponentResource):
 
     resources: list[pulumi.Resource]
     """What later objects wait for."""
+    key_version: pulumi.Output[str] | None = None
+    """Another one after each change of the master key, where the stack makes its Secret."""
 
     def __init__(
         self,
@@ -41,12 +43,12 @@ class Foundation(pulumi.ComponentResource):
             )
         if master_key is not None:
             secret = config.gateway.master_key_secret
-            self.resources.append(
-                Secret(
-                    f"{name}-master-key",
-                    metadata=metadata(namespace, secret.name, config.gateway.deployment),
-                    string_data={secret.key: master_key},
-                    opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.resources)),
-                )
+            made = Secret(
+                f"{name}-master-key",
+                metadata=metadata(namespace, secret.name, config.gateway.deployment),
+                string_data={secret.key: master_key},
+                opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.resources)),
             )
+            self.resources.append(made)
+            self.key_version = made.metadata.apply(lambda meta: str(meta.resource_version))
         self.register_outputs({"namespace": namespace})

@@ -4,15 +4,16 @@ from dataclasses import dataclass
 
 import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, PodTemplateSpecArgsDict, ProbeArgsDict, Service
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, PodSpecArgsDict, ProbeArgsDict, Service
 
 from components.budget import GATEWAY_START_SECONDS, timeouts
 from components.content import config_map
-from components.pods import RESTRICTED, config_volume, metadata, pod_security, secret_env, selector
+from components.pods import RESTRICTED, config_volume, metadata, pod_security, pod_template, secret_env, selector
 from config.model import StackConfig
-from render.document import to_yaml
+from render.document import content_hash, to_yaml
 from render.litellm import litellm
 
+KEY_ANNOTATION = "llama-chat/master-key-version"
 ENDPOINT_REMOVAL_SECONDS = 8
 """How long a stopping pod goes on accepting requests, until no node sends any more."""
 
@@ -22,6 +23,8 @@ class GatewayRoutesArgs:
     """The stack whose models are routed."""
 
     config: StackConfig
+    key_version: pulumi.Output[str] | None = None
+    """Changes with the master key, where the stack keeps it: LiteLLM reads it at its start only."""
     after: tuple[pulumi.Resource, ...] = ()
     """The backends' smoke tests: no route leads to a backend that did not pass."""
 
@@ -30,8 +33,8 @@ class GatewayRoutes(pulumi.ComponentResource):
     """ConfigMap with one route a model, Deployment and Service of LiteLLM."""
 
     service: Service
-    template: PodTemplateSpecArgsDict
-    """The gateway's pod, as plain data; its ConfigMap's name tells its routes."""
+    content: str
+    """The hash of the gateway's pod; its ConfigMap's name tells its routes."""
 
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:GatewayRoutes", name, None, opts)
@@ -46,16 +49,15 @@ class GatewayRoutes(pulumi.ComponentResource):
             parent=self,
         )
         longest = max(backend.grace_seconds for backend in config.backends)
-        self.template = {
-            "metadata": {"labels": selector(app)},
-            "spec": {
-                "automount_service_account_token": False,
-                "security_context": pod_security(),
-                "termination_grace_period_seconds": longest + ENDPOINT_REMOVAL_SECONDS,
-                "containers": [gateway_container(config, longest)],
-                "volumes": [config_volume("config", files)],
-            },
+        pod: PodSpecArgsDict = {
+            "automount_service_account_token": False,
+            "security_context": pod_security(),
+            "termination_grace_period_seconds": longest + ENDPOINT_REMOVAL_SECONDS,
+            "containers": [gateway_container(config, longest)],
+            "volumes": [config_volume("config", files)],
         }
+        self.content = content_hash(pod)
+        key = {KEY_ANNOTATION: args.key_version} if args.key_version else None
         deployment = Deployment(
             f"{name}-deployment",
             metadata=metadata(namespace, app, app),
@@ -65,7 +67,7 @@ class GatewayRoutes(pulumi.ComponentResource):
                 "progress_deadline_seconds": GATEWAY_START_SECONDS,
                 "revision_history_limit": 2,
                 "selector": {"match_labels": selector(app)},
-                "template": self.template,
+                "template": pod_template(app, pod, key),
             },
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -78,7 +80,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             metadata=metadata(namespace, app, app),
             spec={
                 "selector": selector(app),
-                "ports": [{"name": "http", "port": gateway.port, "target_port": gateway.port}],
+                "ports": [{"name": "http", "port": gateway.port, "target_port": "http"}],
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
         )

@@ -35,7 +35,11 @@ class NodeRoles(pulumi.ComponentResource):
                 metadata={
                     "name": host,
                     "labels": {ROLE_LABEL: role},
-                    "annotations": {"pulumi.com/patchFieldManager": "llama-chat"},
+                    "annotations": {
+                        # a manager a role: taking one role's label away must not take another's on the same node
+                        "pulumi.com/patchFieldManager": f"llama-chat-{role}",
+                        "pulumi.com/patchForce": "true",  # two roles that swap hosts take over each other's label
+                    },
                 },
                 opts=pulumi.ResourceOptions(parent=self, depends_on=[node]),
             )

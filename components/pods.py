@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pulumi
 from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import (
     AffinityArgsDict,
@@ -12,14 +13,17 @@ from pulumi_kubernetes.core.v1 import (
     NodeSelectorTermArgsDict,
     PodSecurityContextArgsDict,
     PodSpecArgsDict,
+    PodTemplateSpecArgsDict,
     SecurityContextArgsDict,
     VolumeArgsDict,
 )
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
 
 from config.model import SecretKey
+from render.document import content_hash
 
 ROLE_LABEL = "ai.llm.role"
+CONTENT_LABEL = "llama-chat/content"
 USER = 10001
 """The uid and gid of every pod of ours: any but root will do."""
 RESTRICTED: SecurityContextArgsDict = {
@@ -41,9 +45,21 @@ def metadata(namespace: str, name: str, app: str, annotations: Mapping[str, str]
     return {
         "name": name,
         "namespace": namespace,
-        "labels": {**selector(app), "app.kubernetes.io/part-of": "llama-chat"},
+        "labels": {
+            **selector(app),
+            "app.kubernetes.io/instance": pulumi.get_stack(),
+            "app.kubernetes.io/part-of": "llama-chat",
+        },
         "annotations": dict(annotations or {}),
     }
+
+
+def pod_template(
+    app: str, spec: PodSpecArgsDict, annotations: Mapping[str, pulumi.Input[str]] | None = None
+) -> PodTemplateSpecArgsDict:
+    """A Deployment's pod; its content label tells a smoke test which pods are the ones just deployed."""
+    labels = {**selector(app), CONTENT_LABEL: content_hash(spec)}
+    return {"metadata": {"labels": labels, "annotations": dict(annotations or {})}, "spec": spec}
 
 
 def selector(app: str) -> dict[str, str]:
@@ -64,10 +80,11 @@ def pod_security(supplemental_groups: Sequence[int] = ()) -> PodSecurityContextA
     }
 
 
-def on_role(role: str) -> AffinityArgsDict:
-    """Required affinity to the one node that has the role."""
+def on_role(role: str, host: str) -> AffinityArgsDict:
+    """Required affinity to the one node that has the role; naming it too makes another host another pod."""
     has_role: NodeSelectorTermArgsDict = {
-        "match_expressions": [{"key": ROLE_LABEL, "operator": "In", "values": [role]}]
+        "match_expressions": [{"key": ROLE_LABEL, "operator": "In", "values": [role]}],
+        "match_fields": [{"key": "metadata.name", "operator": "In", "values": [host]}],
     }
     required: NodeSelectorArgsDict = {"node_selector_terms": [has_role]}
     return {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}

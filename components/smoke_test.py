@@ -20,6 +20,7 @@ from components.pods import (
     script,
     script_container,
     secret_env,
+    selector,
 )
 from components.static_backend import StaticBackend
 from config.model import Backend, StackConfig
@@ -36,16 +37,16 @@ class SmokeTestArgs:
     """`backend` or `gateway`: which checks smoke.py runs."""
     expectation: Document
     """smoke.json; see render/smoke.py."""
-    subject: object
-    """Plain data of what is under test: the test runs again whenever it changes."""
     env: Sequence[EnvVarArgsDict] = ()
-    reads_logs: bool = False
-    """Offloaded layers stand in the server's log alone: only then may the pod read logs."""
     after: tuple[pulumi.Resource, ...] = ()
 
 
 class SmokeTest(pulumi.ComponentResource):
-    """One smoke test, keyed by the content of what it tests; its verdict is the pod's termination message."""
+    """One smoke test; its verdict is the pod's termination message.
+
+    The expectation names the content of the pods under test: another content is another Job, so a change is tested
+    once, and the Job never takes a pod that is on its way out for the one that was just deployed.
+    """
 
     job: Job
 
@@ -60,22 +61,20 @@ class SmokeTest(pulumi.ComponentResource):
             data={"smoke.json": to_json(args.expectation), "smoke.py": script("smoke.py")},
             parent=self,
         )
-        access = self._log_access(name, namespace) if args.reads_logs else []
+        access = self._pod_access(name, namespace)
         command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json"]
         pod: PodSpecArgsDict = {
-            "automount_service_account_token": args.reads_logs,
+            "service_account_name": name,
             "security_context": pod_security(),
             "containers": [
                 script_container("smoke", args.config.images.python, command, {"smoke": "/smoke"}, args.env)
             ],
             "volumes": [config_volume("smoke", files)],
         }
-        if args.reads_logs:
-            pod["service_account_name"] = name
         spec = job_spec(name, pod, deadline_seconds=SMOKE_SECONDS + 60, retries=0)
         self.job = Job(
             f"{name}-job",
-            metadata=metadata(namespace, f"{name}-{content_hash([spec, args.subject])}", name, JOB_ANNOTATIONS),
+            metadata=metadata(namespace, f"{name}-{content_hash(spec)}", name, JOB_ANNOTATIONS),
             spec=spec,
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -85,7 +84,7 @@ class SmokeTest(pulumi.ComponentResource):
         )
         self.register_outputs({"job": self.job.metadata.name})
 
-    def _log_access(self, name: str, namespace: str) -> list[pulumi.Resource]:
+    def _pod_access(self, name: str, namespace: str) -> list[pulumi.Resource]:
         """A service account that may list pods and read their logs in this namespace, and nothing else."""
         child = pulumi.ResourceOptions(parent=self)
         meta = metadata(namespace, name, name)
@@ -106,14 +105,20 @@ class SmokeTest(pulumi.ComponentResource):
         return [account, role, binding]
 
 
+def pods_under_test(config: StackConfig, app: str, content: str) -> Document:
+    """Which pods must answer: those of `app` that were just deployed, and no older ones."""
+    labels = ",".join(f"{key}={value}" for key, value in selector(app).items())
+    return {"namespace": config.cluster.namespace, "selector": labels, "content": content}
+
+
 def backend_test(config: StackConfig, backend: Backend, standing: StaticBackend) -> SmokeTestArgs:
     """Ask a backend at its own Service, before any route leads to it."""
     return SmokeTestArgs(
         config=config,
         target="backend",
-        expectation=backend_expectation(config, backend, SMOKE_SECONDS),
-        subject=standing.template,
-        reads_logs=backend.runtime.gpu_layers > 0,
+        expectation=backend_expectation(
+            config, backend, pods_under_test(config, backend.name, standing.content), SMOKE_SECONDS
+        ),
         after=(standing.service,),
     )
 
@@ -123,8 +128,9 @@ def gateway_test(config: StackConfig, standing: GatewayRoutes) -> SmokeTestArgs:
     return SmokeTestArgs(
         config=config,
         target="gateway",
-        expectation=gateway_expectation(config, SMOKE_SECONDS),
-        subject=standing.template,
+        expectation=gateway_expectation(
+            config, pods_under_test(config, config.gateway.deployment, standing.content), SMOKE_SECONDS
+        ),
         env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
         after=(standing.service,),
     )

@@ -10,7 +10,6 @@ from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     PersistentVolumeClaim,
     PodSpecArgsDict,
-    PodTemplateSpecArgsDict,
     ProbeArgsDict,
     ResourceRequirementsArgsDict,
     Service,
@@ -27,6 +26,7 @@ from components.pods import (
     metadata,
     on_role,
     pod_security,
+    pod_template,
     script,
     script_container,
     secret_env,
@@ -58,8 +58,8 @@ class StaticBackend(pulumi.ComponentResource):
 
     service: Service
     deployment: Deployment
-    template: PodTemplateSpecArgsDict
-    """The server's pod, as plain data: whatever changes it makes another backend."""
+    content: str
+    """The hash of the server's pod: whatever changes it makes another backend."""
 
     def __init__(self, name: str, args: StaticBackendArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:backend:StaticBackend", name, None, opts)
@@ -78,14 +78,12 @@ class StaticBackend(pulumi.ComponentResource):
         )
         volume = self._volume()
         fetched = self._prefetch(model_files, [*args.after, model_map, volume])
-        self.template = {
-            "metadata": {"labels": selector(name)},
-            "spec": server_pod(args.config, args.backend, self._budget, model_files, server_files),
-        }
+        pod = server_pod(args.config, args.backend, self._budget, model_files, server_files)
+        self.content = content_hash(pod)
         self.deployment = Deployment(
             f"{name}-deployment",
             metadata=metadata(self._namespace, name, name),
-            spec=self._deployment_spec(),
+            spec=self._deployment_spec(pod),
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[fetched, server_map], custom_timeouts=timeouts(self._budget.rollout)
             ),
@@ -93,7 +91,7 @@ class StaticBackend(pulumi.ComponentResource):
         self.service = Service(
             f"{name}-service",
             metadata=metadata(self._namespace, name, name),
-            spec={"selector": selector(name), "ports": [{"name": "http", "port": PORT, "target_port": PORT}]},
+            spec={"selector": selector(name), "ports": [{"name": "http", "port": PORT, "target_port": "http"}]},
             opts=pulumi.ResourceOptions(parent=self, depends_on=[self.deployment]),
         )
         self.register_outputs({"model": args.backend.model.name, "service": self.service.metadata.name})
@@ -120,7 +118,7 @@ class StaticBackend(pulumi.ComponentResource):
 
     def _prefetch(self, model_files: str, after: list[pulumi.Resource]) -> Job:
         pod: PodSpecArgsDict = {
-            "affinity": on_role(self._backend.role),
+            "affinity": on_role(self._backend.role, self._backend.host),
             "automount_service_account_token": False,
             "security_context": pod_security(),
             "containers": [fetch_container(self._config, "fetch")],
@@ -137,14 +135,14 @@ class StaticBackend(pulumi.ComponentResource):
             ),
         )
 
-    def _deployment_spec(self) -> DeploymentSpecArgsDict:
+    def _deployment_spec(self, pod: PodSpecArgsDict) -> DeploymentSpecArgsDict:
         return {
             "replicas": 1,
             "strategy": {"type": "Recreate"},  # the node has one GPU: the old pod must go before the new one can start
             "progress_deadline_seconds": self._budget.rollout,
             "revision_history_limit": 2,
             "selector": {"match_labels": selector(self._name)},
-            "template": self.template,
+            "template": pod_template(self._name, pod),
         }
 
 
@@ -175,7 +173,7 @@ def server_pod(
 ) -> PodSpecArgsDict:
     """The pod of one llama-server: link the model, load it, serve until drained."""
     return {
-        "affinity": on_role(backend.role),
+        "affinity": on_role(backend.role, backend.host),
         "automount_service_account_token": False,
         "security_context": pod_security(backend.gpu.supplemental_groups),
         "termination_grace_period_seconds": backend.grace_seconds,

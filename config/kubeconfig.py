@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import cast
 
 import yaml
+from pydantic import BaseModel
 
 from config.errors import ConfigError, Problem
 
@@ -18,17 +18,22 @@ def require_context(context: str) -> None:
 
 
 def contexts() -> list[str]:
-    """The names of all contexts, in the files' order; a file that is missing or not YAML has none."""
+    """The names of all contexts, in the files' order; a file that is missing or no kubeconfig has none."""
     names: list[str] = []
     for path in _files():
         try:
-            document: object = yaml.safe_load(path.read_text())
-        except (OSError, yaml.YAMLError):
+            names += [context.name for context in _Kubeconfig.model_validate(yaml.safe_load(path.read_text())).contexts]
+        except (OSError, ValueError, yaml.YAMLError):
             continue
-        if isinstance(document, dict):
-            entries = cast("dict[str, object]", document).get("contexts")
-            names += [str(entry["name"]) for entry in cast("list[dict[str, object]]", entries or [])]
     return names
+
+
+class _Context(BaseModel):
+    name: str
+
+
+class _Kubeconfig(BaseModel):
+    contexts: list[_Context] = []
 
 
 def _files() -> list[Path]:

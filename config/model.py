@@ -180,7 +180,11 @@ class Gateway(Frozen):
 
     mode: Literal["deploy", "adopt"] = Field(default="deploy", description="run our own, or patch one that runs")
     config_map: DnsName = Field(default="litellm-config", description="name, or in mode deploy the name's beginning")
-    deployment: DnsLabel = Field(default="llm-gateway", description="name of the Deployment and its Service")
+    deployment: DnsLabel = Field(
+        default="llm-gateway",
+        max_length=46,  # its smoke test's Job is <name>-smoke-<10 of a hash>
+        description="name of the Deployment and its Service",
+    )
     port: int = Field(default=4000, ge=1, le=65535, description="the Service's port")
     master_key_secret: SecretKey = Field(description="Secret with LiteLLM's master key")
 
@@ -215,7 +219,7 @@ class StackConfig(Frozen):
     resources: Resources = Resources()
     storage: Storage
     startup_seconds: int = Field(default=1800, ge=10, description="most seconds that fetch plus load may take")
-    grace_seconds: int = Field(default=300, description="seconds that a pod may drain before it is killed")
+    grace_seconds: int = Field(default=300, description="seconds that a pod may drain; no answer may take longer")
     statics: tuple[Static, ...] = Field(min_length=1, description="backends with one pinned model each")
     pools: tuple[Pool, ...] = Field(default=(), description="swap pools")
     hub: Hub = Hub()

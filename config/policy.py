@@ -81,8 +81,24 @@ def floating_tag(config: StackConfig) -> Iterator[Problem]:
         tag = reference.rpartition("/")[2].partition(":")[2]
         if not tag and not digest:
             yield problem(where, image, "has no tag, which means latest: add the tag of a release")
-        elif _FLOATING & set(re.split(r"[-_.]", tag.lower())):
+        elif _floats(tag):
             yield problem(where, image, "nightly, latest and main tags change under you: write the tag of a release")
+
+
+def _floats(tag: str) -> bool:
+    """Whether a tag moves; LiteLLM's releases are called `main-v1.80.5-stable`, which does not."""
+    words = set(re.split(r"[-_.]", tag.lower()))
+    return bool(_FLOATING & words) and not ("main" in words and re.search(r"v?\d+\.\d+", tag))
+
+
+def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
+    """A Secret that must be there before the namespace that would hold it."""
+    if config.cluster.create_namespace and (config.hub.token_secret or not config.has_master_key):
+        remedy = (
+            "the Secrets that the stack names must be there before it: make namespace and Secrets and write false, "
+            "or keep the master key in the stack (pulumi config set --secret llama-chat:master_key) and no hub token"
+        )
+        yield problem(("cluster", "create_namespace"), config.cluster.create_namespace, remedy)
 
 
 def grace_too_short(config: StackConfig) -> Iterator[Problem]:
@@ -150,6 +166,7 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     bad_digest,
     image_not_pinned,
     floating_tag,
+    namespace_too_late,
     grace_too_short,
     answer_over_context,
     router_swaps,

@@ -9,7 +9,7 @@ DnsName = Annotated[
     str,
     Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253, examples=["gpu-node-1", "node-1.example.org"]),
 ]
-# The longest name made of a role is a Job's pod, `llama-<role>-prefetch-<10 of a hash>-<5>`: 63 at most as a host name.
+# The longest name made of a role is a Job's pod, `llama-<role>-fetch-<10 of a hash>-<5>`: 63 at most as a host name.
 Role = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=30, examples=["static-a"])]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", examples=["250m", "16Gi"])]
 Group = Annotated[int, Field(ge=0)]

@@ -5,16 +5,16 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from config.errors import UserError
-from config.model import SecretKey
+from config.model import SecretKey, StackConfig
 from local import machine, models
 from local.images import catalog, publish
 from local.paths import Instance, cache_dir
 from local.stack_state import MASTER_KEY, pulumi_environment, secret
-from local.system import require_commands, require_linux_root
+from local.system import require_commands, require_linux_root, require_packages
 from local.toolchain import Tools, ensure
 
 COMMANDS = (
@@ -46,17 +46,20 @@ def sole_user(instance: Instance) -> Generator[None]:
 def build_tools() -> Tools:
     """Everything that is compiled; UserError names what the machine lacks before anything long starts."""
     require_linux_root()
+    require_packages("curl")  # for the line that people go on with
     require_commands({"gcc": "apt-get install gcc", "g++": "apt-get install g++"})
     return ensure(*COMMANDS)
 
 
-def bring_up(instance: Instance, tools: Tools, nodes: Mapping[str, str]) -> None:
-    """Cluster, images and hub, each repaired or made as needed; `nodes` maps a role to its host."""
+def bring_up(instance: Instance, tools: Tools, config: StackConfig) -> None:
+    """Cluster, images, hub and what an operator's cluster has beforehand, each repaired or made as needed."""
     os.environ.update(tools.env())
     os.environ.update(pulumi_environment(instance))
     models.publish(cache_dir() / "hub")
-    forget_lost(instance, machine.up(instance, tools, sorted(nodes)))
+    forget_lost(instance, machine.up(instance, tools, sorted(config.nodes)))
     publish(f"http://127.0.0.1:{instance.registry_port}", catalog(tools))
+    if not config.has_master_key:
+        put_secret(tools, instance, config.cluster.namespace, config.gateway.master_key_secret)
 
 
 def forget_lost(instance: Instance, identity: str) -> None:
@@ -68,20 +71,22 @@ def forget_lost(instance: Instance, identity: str) -> None:
     kept.write_text(identity)
 
 
-def put_secret(
-    tools: Tools, instance: Instance, namespace: str, where: SecretKey, value_name: str = MASTER_KEY
-) -> None:
-    """Put a kept random value into the cluster as an operator would have: a Secret that the stack only names."""
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": where.name, "namespace": namespace},
-        "stringData": {where.key: secret(instance, value_name)},
-    }
-    subprocess.run(
+def put_secret(tools: Tools, instance: Instance, namespace: str, where: SecretKey) -> None:
+    """Put the kept master key into the cluster as an operator would have: a Secret that the stack only names."""
+    manifests: list[dict[str, object]] = [
+        {"kind": "Namespace", "metadata": {"name": namespace}},
+        {
+            "kind": "Secret",
+            "metadata": {"name": where.name, "namespace": namespace},
+            "stringData": {where.key: secret(instance, MASTER_KEY)},
+        },
+    ]
+    done = subprocess.run(
         [tools.path("kubectl"), "--kubeconfig", instance.kubeconfig, "apply", "--server-side", "-f", "-"],
-        input=json.dumps(manifest),
+        input="".join(json.dumps({"apiVersion": "v1", **manifest}) + "\n" for manifest in manifests),
+        capture_output=True,
         text=True,
-        check=True,
-        stdout=subprocess.DEVNULL,
+        check=False,
     )
+    if done.returncode:
+        raise UserError(f"The Secret {where.name} could not be put into namespace {namespace}: {done.stderr.strip()}")

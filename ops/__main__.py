@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,9 @@ from rich.table import Table
 
 from config.errors import UserError
 from local import machine
-from local.bring_up import bring_up, build_tools, put_secret, sole_user
+from local.bring_up import bring_up, build_tools, sole_user
 from local.console import say
-from local.paths import current_instance
+from local.paths import CONTEXT, Instance, current_instance
 from local.stack_state import pulumi_environment
 from local.toolchain import ensure
 from local.uv import uv_command
@@ -42,7 +43,7 @@ def up(
     if chosen.is_local:
         _up_here(chosen)
     else:
-        _engine(chosen).up(yes=yes)
+        _engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
 
 
 @app.command()
@@ -55,15 +56,19 @@ def preview(
     """Show what `up` would change, after the same look at the cluster."""
     chosen = read_stack(stack, config_file)
     options = ["--diff", *(["--expect-no-changes"] if expect_no_changes else [])]
-    raise typer.Exit(_engine(chosen).preview(*options))
+    with ExitStack() as held:
+        if chosen.is_local:
+            held.enter_context(sole_user(_own_machine(chosen)))
+        raise typer.Exit(_engine(chosen).preview(*options))
 
 
 @app.command()
 def cluster(stack: StackName = "local", config_file: ConfigFile = None) -> None:
     """Start or repair this machine's cluster, without a stack."""
-    instance = current_instance()
+    chosen = read_stack(stack, config_file)
+    instance = _own_machine(chosen)
     with sole_user(instance):
-        bring_up(instance, build_tools(), read_stack(stack, config_file).config.nodes)
+        bring_up(instance, build_tools(), chosen.config)
     say(f"the cluster stands; kubeconfig: {instance.kubeconfig}")
 
 
@@ -75,9 +80,9 @@ def tools() -> None:
 
 
 @app.command()
-def down() -> None:
+def down(stack: StackName = "local") -> None:
     """Remove this machine's cluster, its volumes and its state; what is cached stays."""
-    instance = current_instance()
+    instance = _own_machine(read_stack(stack))
     with sole_user(instance):
         machine.down(instance)
     say(f"the cluster {instance.name} is gone")
@@ -96,17 +101,25 @@ def status() -> None:
 
 
 def _up_here(stack: Stack) -> None:
-    instance, config = current_instance(), stack.config
+    instance, config = _own_machine(stack), stack.config
     with sole_user(instance):
         built = build_tools()
-        bring_up(instance, built, config.nodes)
-        put_secret(built, instance, config.cluster.namespace, config.gateway.master_key_secret)
-        _engine(stack).up(yes=True)
+        bring_up(instance, built, config)
+        # what was repaired may lack what Pulumi set: a node that came back has lost its label
+        _engine(stack).up("--yes", "--skip-preview", "--refresh")
     model = config.statics[0].model.name
     say(f"you: {QUESTION}")
-    say(f"{model}: {first_reply(instance, model).strip()}")
+    say(f"{model}: {first_reply(instance, model)}")
     say("Go on with:")
     sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, model) + "\n")
+
+
+def _own_machine(stack: Stack) -> Instance:
+    """This machine's cluster; UserError for a stack that runs elsewhere."""
+    if not stack.is_local:
+        context = stack.config.cluster.context
+        raise UserError(f"Stack {stack.name} runs in context {context}: only one in {CONTEXT} has a cluster here.")
+    return current_instance()
 
 
 def _engine(stack: Stack) -> Engine:
@@ -117,7 +130,10 @@ def _engine(stack: Stack) -> Engine:
     os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
     if stack.is_local:
         os.environ.update(pulumi_environment(instance))
-    preflight(stack.config, Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace))
+        os.environ.pop("PULUMI_CONFIG_PASSPHRASE", None)  # an operator's own would win over the kept one
+    preflight(
+        stack.config, Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace), stack.name
+    )
     return local_engine(stack, instance) if stack.is_local else own_engine(stack)
 
 

@@ -36,8 +36,9 @@ def first_reply(instance: Instance, model: str) -> str:
         except httpx.TransportError as error:
             complaint = str(error)
         else:
-            if answer.is_success:
-                return str(answer.json()["choices"][0]["message"]["content"])
+            reply = answer.json()["choices"][0]["message"]["content"] if answer.is_success else None
+            if reply:
+                return str(reply).strip()
             complaint = f"HTTP {answer.status_code}: {answer.text[:200]}"
         if time.monotonic() > deadline:
             raise UserError(f"The gateway at {base_url(instance)} gives no reply of {model}: {complaint}")

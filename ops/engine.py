@@ -1,7 +1,9 @@
 """The Pulumi CLI, for one stack."""
 
 import json
+import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,10 +22,9 @@ class Engine:
     stack: str
     config_file: Path
 
-    def up(self, *, yes: bool) -> None:
+    def up(self, *options: str) -> None:
         """`pulumi up`, its output as it comes; UserError when it fails."""
-        confirmed = ["--yes", "--skip-preview"] if yes else []
-        if self._run("up", *confirmed):
+        if self._run("up", *options):
             raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
 
     def preview(self, *options: str) -> int:
@@ -34,23 +35,30 @@ class Engine:
         """Clear what a killed update left in the state: its lock, and operations that never ended."""
         if self._run("cancel", "--yes", config_file=False):
             raise UserError(f"pulumi cancel of stack {self.stack} failed: the reason stands above.")
-        exported = subprocess.run(
-            ["pulumi", "stack", "export", "--stack", self.stack],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        state = cast("dict[str, dict[str, object]]", json.loads(exported.stdout))
-        if state["deployment"].get("pending_operations"):
-            say("the last update was cut off: reading the cluster's state anew")
-            if self._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates"):
-                raise UserError(f"pulumi refresh of stack {self.stack} failed: the reason stands above.")
+        say("the last update was cut off: reading the cluster's state anew")
+        if self._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates"):
+            raise UserError(f"pulumi refresh of stack {self.stack} failed: the reason stands above.")
 
     def _run(self, command: str, *options: str, config_file: bool = True) -> int:
         where = ["--config-file", str(self.config_file)] if config_file else []
-        line = ["pulumi", command, "--stack", self.stack, *where, *options]
-        return subprocess.run(line, cwd=ROOT, check=False).returncode
+        return run_gently(["pulumi", command, "--stack", self.stack, *where, *options])
+
+
+def run_gently(command: Sequence[str]) -> int:
+    """Run a command that must end by itself: Ctrl-C reaches it from the terminal, SIGTERM is passed on as one.
+
+    A killed Pulumi leaves its lock and half an update behind; an interrupted one finishes what it is at.
+    """
+    process = subprocess.Popen(command, cwd=ROOT)
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda _number, _frame: process.send_signal(signal.SIGINT)),
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def own_engine(stack: Stack) -> Engine:

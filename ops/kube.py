@@ -19,10 +19,7 @@ class Kube:
 
     def run(self, *arguments: str, stdin: str | None = None) -> str:
         """Run kubectl and return what it prints; UserError with its last line when it fails."""
-        done = self._call(*arguments, stdin=stdin)
-        if done.returncode:
-            raise UserError(f"kubectl {arguments[0]} failed in context {self.context}: {_last_line(done.stderr)}")
-        return done.stdout
+        return self._checked(self._call(*arguments, stdin=stdin), arguments[0])
 
     def fails(self, *arguments: str) -> str | None:
         """The last line of kubectl's complaint, or None where it had none."""
@@ -34,21 +31,40 @@ class Kube:
         listed = json.loads(self.run("get", kind, "-o", "json"))
         return {str(item["metadata"]["name"]): cast("dict[str, object]", item) for item in listed["items"]}
 
+    def labels(self, kind: str) -> dict[str, dict[str, str]]:
+        """The labels of all objects of a kind in the namespace, by name; nothing else of them is read."""
+        row = '{.metadata.name}{"\\t"}{.metadata.labels}{"\\n"}'
+        listed = self.run("get", kind, "-o", f"jsonpath={{range .items[*]}}{row}{{end}}")
+        rows = (line.partition("\t") for line in listed.splitlines())
+        return {name: cast("dict[str, str]", json.loads(labels or "{}")) for name, _, labels in rows}
+
     def secret_keys(self, name: str) -> list[str] | None:
         """The keys of a Secret, never its values; None where there is no such Secret."""
         template = "go-template={{range $key, $value := .data}}{{$key}} {{end}}"
         done = self._call("get", "secret", name, "-o", template)
-        return None if done.returncode else done.stdout.split()
+        if done.returncode and "NotFound" in done.stderr:
+            return None
+        return self._checked(done, "get").split()
+
+    def _checked(self, done: subprocess.CompletedProcess[str], verb: str) -> str:
+        if done.returncode:
+            raise UserError(f"kubectl {verb} failed in context {self.context}: {_last_line(done.stderr)}")
+        return done.stdout
 
     def _call(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         command = ["kubectl", "--context", self.context, "--namespace", self.namespace]
-        return subprocess.run(
-            [*command, f"--request-timeout={TIMEOUT_SECONDS}s", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                [*command, f"--request-timeout={TIMEOUT_SECONDS}s", *arguments],
+                input=stdin or "",  # never the terminal's: a login prompt would wait there unseen
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=2 * TIMEOUT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            remedy = "log in to the cluster first, or look at the context's credential plugin"
+            raise UserError(f"kubectl gave no answer in context {self.context}: {remedy}.") from None
 
 
 def _last_line(text: str) -> str:

@@ -9,8 +9,8 @@ from config.model import SecretKey, StackConfig
 from ops.kube import Kube
 
 
-def preflight(config: StackConfig, kube: Kube) -> None:
-    """ConfigError with everything that is missing in the cluster; UserError where it does not answer."""
+def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
+    """ConfigError with all that the cluster lacks, or has of somebody else's; UserError where it does not answer."""
     require_context(config.cluster.context)
     complaint = kube.fails("get", "--raw", "/version")
     if complaint:
@@ -23,7 +23,7 @@ def preflight(config: StackConfig, kube: Kube) -> None:
         *_storage(config, kube),
         *_namespace(config, kube),
         *_secrets(config, kube),
-        *_strangers(config, kube),
+        *_strangers(config, kube, stack),
     )
     if problems:
         raise ConfigError(problems)
@@ -77,11 +77,15 @@ def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
         yield Problem(key=f"{key}.key", value=secret.key, remedy=remedy)
 
 
-def _strangers(config: StackConfig, kube: Kube) -> Iterator[Problem]:
-    """A gateway of somebody else's: the provider would take it over without a word (pulumi-kubernetes 4278)."""
-    name = config.gateway.deployment
-    for kind in ("deployment", "service"):
-        label = kube.run("get", kind, name, "--ignore-not-found", "-o", "go-template={{.kind}} {{.metadata.labels}}")
-        if label and "app.kubernetes.io/part-of:llama-chat" not in label:
-            remedy = f"a {kind} of that name runs already and is not this stack's: choose another name"
-            yield Problem(key="llama-chat:gateway.deployment", value=name, remedy=remedy)
+def _strangers(config: StackConfig, kube: Kube, stack: str) -> Iterator[Problem]:
+    """Objects of somebody else's: the provider would take them over without a word (pulumi-kubernetes 4278)."""
+    keys = {backend.name: "llama-chat:statics[].role" for backend in config.backends}
+    keys[config.gateway.deployment] = "llama-chat:gateway.deployment"
+    kinds = {"deployments": keys, "services": keys}
+    if config.has_master_key:
+        kinds["secrets"] = {config.gateway.master_key_secret.name: "llama-chat:gateway.master_key_secret.name"}
+    for kind, names in kinds.items():
+        for name, labels in kube.labels(kind).items():
+            if name in names and labels.get("app.kubernetes.io/instance") != stack:
+                remedy = f"one of the {kind} has that name already and is not stack {stack}'s: choose another name"
+                yield Problem(key=names[name], value=name, remedy=remedy)

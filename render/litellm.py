@@ -12,6 +12,8 @@ def litellm(config: StackConfig) -> Document:
     """LiteLLM's document (https://docs.litellm.ai/docs/proxy/configs); it names the master key, never holds it."""
     return {
         "model_list": [_route(config, backend) for backend in config.backends],
+        # a second try would outlive the drain that the first one fits into, and cost the GPU the answer twice
+        "router_settings": {"num_retries": 0},
         "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
     }
 

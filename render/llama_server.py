@@ -65,4 +65,5 @@ def model_record(config: StackConfig, backend: Backend, deadline_seconds: int) -
 
 def server_record(backend: Backend) -> Document:
     """Which knobs the server runs with."""
-    return {"name": backend.model.name, "runtime": backend.runtime.model_dump(), "gpu": backend.gpu.model_dump()}
+    gpu = {"resource": backend.gpu.resource, "count": backend.gpu.count}
+    return {"name": backend.model.name, "runtime": backend.runtime.model_dump(), "gpu": gpu}

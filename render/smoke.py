@@ -6,23 +6,24 @@ from render.litellm import api_base
 from render.llama_server import base_url
 
 
-def backend_expectation(config: StackConfig, backend: Backend, deadline_seconds: int) -> Document:
+def backend_expectation(config: StackConfig, backend: Backend, pods: Document, deadline_seconds: int) -> Document:
     """A backend serves exactly its model, under its name, on the GPU if it has layers there."""
     return {
         "url": base_url(config, backend),
         "models": [backend.model.name],
         "gpu_layers": backend.runtime.gpu_layers,
         "deadline_seconds": deadline_seconds,
-        "pods": {"namespace": config.cluster.namespace, "selector": f"app.kubernetes.io/name={backend.name}"},
+        "pods": pods,
     }
 
 
-def gateway_expectation(config: StackConfig, deadline_seconds: int) -> Document:
+def gateway_expectation(config: StackConfig, pods: Document, deadline_seconds: int) -> Document:
     """The gateway lists exactly the exposed names and sends each to its backend."""
     return {
         "url": gateway_url(config),
         "routes": {backend.model.name: api_base(config, backend) for backend in config.backends},
         "deadline_seconds": deadline_seconds,
+        "pods": pods,
     }
 
 

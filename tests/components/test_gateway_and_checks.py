@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import pulumi
 import pytest
 import yaml
+from pulumi.runtime import rpc
 
 from components.cluster import Foundation
 from components.content import LIMIT_BYTES, config_map
@@ -86,21 +88,56 @@ def test_a_backends_smoke_test_runs_again_when_that_backend_changes_and_only_the
     assert before[1] == after[1]
 
 
-def test_only_a_backend_with_layers_on_the_gpu_has_its_log_read(config: StackConfig) -> None:
-    on_gpu, on_cpu = backend_smoke(config, 0), backend_smoke(config, 1)
-    assert on_gpu.one("Role")["rules"] == [
+def test_a_smoke_test_takes_only_pods_of_the_content_that_was_just_deployed(config: StackConfig) -> None:
+    for recorder, kind in ((backend_smoke(config, 0), "smoke-files"), (gateway(config), "smoke-files")):
+        labels = recorder.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+        expected = json.loads(recorder.one("ConfigMap", kind)["data"]["smoke.json"])["pods"]
+        assert expected["content"] == labels["llama-chat/content"]
+        assert expected["selector"] == f"app.kubernetes.io/name={labels['app.kubernetes.io/name']}"
+
+
+def test_a_smoke_test_may_read_pods_and_their_logs_and_nothing_else(config: StackConfig) -> None:
+    recorder = backend_smoke(config, 0)
+    assert recorder.one("Role")["rules"] == [
         {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]}
     ]
-    assert on_gpu.one("Job", "smoke")["spec"]["template"]["spec"]["serviceAccountName"] == "llama-static-a-smoke"
-    assert not on_cpu.all("ServiceAccount")
-    assert on_cpu.one("Job", "smoke")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert recorder.one("Job", "smoke")["spec"]["template"]["spec"]["serviceAccountName"] == "llama-static-a-smoke"
+    for kind in ("Deployment", "Job"):
+        pods = [it.inputs["spec"]["template"]["spec"] for it in recorder.all(kind) if "smoke" not in it.name]
+        assert [pod["automountServiceAccountToken"] for pod in pods] == [False]
+
+
+def test_a_new_master_key_in_the_stack_rolls_the_gateway(values: dict[str, Any]) -> None:
+    values["master_key"] = {"secure": "v1:ciphertext"}
+
+    def annotations(version: str) -> dict[str, str]:
+        def build() -> None:
+            args = GatewayRoutesArgs(config=stack_config(values), key_version=pulumi.Output.from_input(version))
+            GatewayRoutes("gateway", args)
+
+        return record(build).one("Deployment")["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations("1") == {"llama-chat/master-key-version": "1"}
+    assert annotations("2") != annotations("1")
+
+
+def test_an_encrypted_master_key_becomes_the_secret_that_the_gateway_names(values: dict[str, Any]) -> None:
+    values["master_key"] = {"secure": "v1:ciphertext"}
+    made = record(lambda: Foundation("f", stack_config(values), pulumi.Output.secret("sk-canary"))).one("Secret")
+    assert made["metadata"]["name"] == "litellm"
+    assert made["stringData"]["value"] == {"master-key": "sk-canary"}
+    mark = rpc._special_sig_key  # pyright: ignore[reportPrivateUsage] - how a secret looks on its way to the state
+    assert mark in made["stringData"]
 
 
 def test_a_role_is_a_label_under_our_own_field_manager_on_a_node_that_was_read(config: StackConfig) -> None:
     recorder = record(lambda: NodeRoles("nodes", NodeRolesArgs(nodes=config.nodes)))
     patch = recorder.one("NodePatch", "static-a")["metadata"]
     assert patch["labels"] == {"ai.llm.role": "static-a"}
-    assert patch["annotations"] == {"pulumi.com/patchFieldManager": "llama-chat"}
+    assert patch["annotations"] == {
+        "pulumi.com/patchFieldManager": "llama-chat-static-a",
+        "pulumi.com/patchForce": "true",
+    }
     assert {it.custom_id for it in recorder.all("Node")} == {"gpu-node-1", "gpu-node-2"}
 
 

@@ -31,8 +31,17 @@ def test_the_pod_asks_for_exactly_one_gpu_on_the_node_of_its_role(config: StackC
     assert resources["requests"]["amd.com/gpu"] == resources["limits"]["amd.com/gpu"] == "1"
     required = pod(recorder)["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
     assert required["nodeSelectorTerms"] == [
-        {"matchExpressions": [{"key": "ai.llm.role", "operator": "In", "values": ["static-a"]}]}
+        {
+            "matchExpressions": [{"key": "ai.llm.role", "operator": "In", "values": ["static-a"]}],
+            "matchFields": [{"key": "metadata.name", "operator": "In", "values": ["gpu-node-1"]}],
+        }
     ]
+
+
+def test_another_host_is_another_pod(values: dict[str, Any]) -> None:
+    before = pod(build(stack_config(values)))
+    values["nodes"]["static-a"] = "gpu-node-9"
+    assert pod(build(stack_config(values))) != before
 
 
 def test_the_old_pod_goes_before_the_new_one_comes(config: StackConfig) -> None:

@@ -98,6 +98,18 @@ def test_a_tag_that_moves_is_refused_anywhere(tag: str, values: Values, both_way
     assert problem.remedy == "nightly, latest and main tags change under you: write the tag of a release"
 
 
+def test_litellms_own_release_tags_are_no_moving_ones(values: Values) -> None:
+    values["images"]["litellm"] = "ghcr.io/berriai/litellm:main-v1.80.5-stable"
+    assert checked(values).images.litellm.endswith("main-v1.80.5-stable")
+
+
+def test_a_namespace_that_comes_after_the_secrets_in_it_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["cluster"]["create_namespace"] = True
+    (problem,) = both_ways(values)
+    assert problem.key == "llama-chat:cluster.create_namespace"
+    assert "pulumi config set --secret llama-chat:master_key" in problem.remedy
+
+
 def test_an_image_without_a_tag_is_refused_as_latest(values: Values, both_ways: BothWays) -> None:
     values["images"]["litellm"] = "localhost:5000/litellm"
     (problem,) = both_ways(values)

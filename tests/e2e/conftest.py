@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +75,15 @@ class Line:
         ).stdout
 
     def pod(self, app: str) -> dict[str, Any]:
-        """The one pod of `app` that is not on its way out."""
-        listed = json.loads(self.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={app}", "-o", "json"))
-        alive = [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
-        assert len(alive) == 1, [pod["metadata"]["name"] for pod in alive]
-        return alive[0]
+        """The one pod of `app` that runs and is not on its way out; a lost node's pods take a while to go."""
+        deadline = time.monotonic() + 60
+        while True:
+            listed = json.loads(self.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={app}", "-o", "json"))
+            alive = [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+            if len(alive) == 1:
+                return alive[0]
+            assert time.monotonic() < deadline, [pod["metadata"]["name"] for pod in alive]
+            time.sleep(1)
 
     def pulumi_env(self) -> dict[str, str]:
         """What a person sets to run pulumi by hand against the local stack."""

@@ -1,11 +1,13 @@
 """What goes wrong is told in one line, changes nothing that works, and is mended by the next `make up`."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,10 @@ exec /app/llama-server "$@"
 
 def descendants(pid: int) -> list[int]:
     """A process and all that it started, as the kernel has them now."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    parents = {int(child): int(parent) for child, parent in (row.split() for row in listed.splitlines())}
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended while we looked
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
     found = [pid]
     for one in found:  # grows while it is walked
         found += [child for child, parent in parents.items() if parent == one]
@@ -112,6 +116,14 @@ def test_a_kill_in_the_middle_of_pulumi_up_is_repaired_by_the_next(standing: Lin
     assert args[args.index("--threads") + 1] == "3"
 
 
+def test_a_node_that_is_gone_comes_back_with_its_role(standing: Line) -> None:
+    standing.kubectl("delete", "node", "gpu-static-a")
+    assert "gemma-3-270m: " in standing.up()
+    node = json.loads(standing.kubectl("get", "node", "gpu-static-a", "-o", "json"))
+    assert node["metadata"]["labels"]["ai.llm.role"] == "static-a"
+    assert standing.pod("llama-static-a")["spec"]["nodeName"] == "gpu-static-a"
+
+
 def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> None:
     assert line.ops("down").returncode == 0
     file = ROOT / "Pulumi.local.yaml"
@@ -119,21 +131,25 @@ def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> Non
     assert "gemma-3-270m: " in line.up()
 
 
-def test_a_kill_during_a_build_is_repaired_by_the_next(line: Line, tmp_path: Path) -> None:
-    ensure("coredns")  # what Go compiled stays, so that the builds below take seconds
-    (tmp_path / "llama-chat").mkdir()
-    (tmp_path / "llama-chat" / "go").symlink_to(cache_dir() / "go")
-    env = {**line.env, "XDG_CACHE_HOME": str(tmp_path)}
-    build = ["-c", "from local.toolchain import ensure; print(ensure('coredns').path('coredns'))"]
-    logs, tools = tmp_path / "llama-chat" / "logs", tmp_path / "llama-chat" / "tools"
-    kill_when(lambda: any(logs.glob("*.log")) and any(tools.glob("*")), build, env, tmp_path / "killed.log")
-    assert not list(tools.glob("coredns-*/coredns"))
-    again = subprocess.run(
-        [sys.executable, *build], cwd=ROOT, env=env, capture_output=True, text=True, check=True, timeout=600
-    )
-    coredns = Path(again.stdout.strip())
+def test_a_kill_during_a_build_is_repaired_by_the_next(standing: Line, tmp_path: Path) -> None:
+    cache = tmp_path / "llama-chat"
+    (cache / "tools").mkdir(parents=True)
+    kept = [path for path in cache_dir().iterdir() if path.name not in {"tools", "logs", "bin"}]
+    kept += [path for path in (cache_dir() / "tools").glob("[!.]*") if not path.name.startswith("coredns-")]
+    for path in kept:  # all but CoreDNS is built already, and what Go compiled of it makes the build short
+        (cache / path.relative_to(cache_dir())).symlink_to(path)
+    env = {**standing.env, "XDG_CACHE_HOME": str(tmp_path)}
+
+    def building() -> bool:
+        return any((cache / "tools").glob(".building-*")) and (cache / "logs" / "coredns.log").exists()
+
+    kill_when(building, ["-m", "ops", "up"], env, tmp_path / "killed.log")
+    assert not list((cache / "tools").glob("coredns-*"))
+    again = standing.ops("up", env=env)
+    assert "gemma-3-270m: " in again.stdout, again.stdout
+    (coredns,) = (cache / "tools").glob("coredns-*/coredns")
     assert "CoreDNS" in subprocess.run([coredns, "-version"], capture_output=True, text=True, check=True).stdout
-    assert {path.name for path in tools.iterdir()} == {".lock", coredns.parent.name}
+    assert not list((cache / "tools").glob(".building-*"))
 
 
 @pytest.fixture

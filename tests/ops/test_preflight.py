@@ -20,7 +20,8 @@ CLUSTER: dict[str, Any] = {
     "storageclasses": {"local-path": {}},
     "namespaces": {"ai": {}},
     "secrets": {"litellm": ["master-key"], "hf-token": ["token"]},
-    "gateway": "",
+    "deployments": {},
+    "services": {},
 }
 
 
@@ -41,9 +42,8 @@ class StubKube(Kube):
     def secret_keys(self, name: str) -> list[str] | None:
         return self.cluster["secrets"].get(name)
 
-    def run(self, *arguments: str, stdin: str | None = None) -> str:
-        assert (arguments[0], stdin) == ("get", None)
-        return self.cluster["gateway"]
+    def labels(self, kind: str) -> dict[str, dict[str, str]]:
+        return self.cluster[kind]
 
 
 def stub(cluster: Mapping[str, Any], complaint: str | None = None) -> StubKube:
@@ -52,12 +52,12 @@ def stub(cluster: Mapping[str, Any], complaint: str | None = None) -> StubKube:
 
 def refused(values: dict[str, Any], **changed: object) -> list[tuple[str, str]]:
     with pytest.raises(ConfigError) as caught:
-        preflight(stack_config(values), stub({**CLUSTER, **changed}))
+        preflight(stack_config(values), stub({**CLUSTER, **changed}), "prod")
     return [(problem.key, problem.value) for problem in caught.value.problems]
 
 
 def test_a_cluster_that_has_all_is_let_pass(values: dict[str, Any]) -> None:
-    preflight(stack_config(values), stub(CLUSTER))
+    preflight(stack_config(values), stub(CLUSTER), "prod")
 
 
 def test_all_that_is_missing_is_told_at_once(values: dict[str, Any]) -> None:
@@ -81,25 +81,33 @@ def test_a_secret_without_the_key_is_told(values: dict[str, Any]) -> None:
     assert refused(values, secrets=secrets) == [("llama-chat:gateway.master_key_secret.key", "master-key")]
 
 
-def test_a_gateway_of_somebody_elses_is_not_taken_over(values: dict[str, Any]) -> None:
-    assert refused(values, gateway="Deployment map[app:llm-gateway]")[0] == (
-        "llama-chat:gateway.deployment",
-        "llm-gateway",
-    )
+@pytest.mark.parametrize("labels", [{"app": "llm-gateway"}, {"app.kubernetes.io/instance": "staging"}])
+def test_objects_of_somebody_elses_are_not_taken_over(values: dict[str, Any], labels: dict[str, str]) -> None:
+    standing = {"llm-gateway": labels, "llama-static-b": labels, "unrelated": labels}
+    assert refused(values, deployments=standing) == [
+        ("llama-chat:gateway.deployment", "llm-gateway"),
+        ("llama-chat:statics[].role", "llama-static-b"),
+    ]
 
 
-def test_our_own_gateway_is_no_stranger(values: dict[str, Any]) -> None:
-    ours = "Deployment map[app.kubernetes.io/name:llm-gateway app.kubernetes.io/part-of:llama-chat]"
-    preflight(stack_config(values), stub({**CLUSTER, "gateway": ours}))
+def test_a_master_keys_secret_of_somebody_elses_is_not_taken_over(values: dict[str, Any]) -> None:
+    values["master_key"] = {"secure": "v1:ciphertext"}
+    with pytest.raises(ConfigError, match="one of the secrets has that name already"):
+        preflight(stack_config(values), stub({**CLUSTER, "secrets": {"litellm": {}, "hf-token": ["token"]}}), "prod")
+
+
+def test_the_stacks_own_objects_are_no_strangers(values: dict[str, Any]) -> None:
+    ours = {"llm-gateway": {"app.kubernetes.io/instance": "prod"}}
+    preflight(stack_config(values), stub({**CLUSTER, "deployments": ours, "services": ours}), "prod")
 
 
 def test_an_unknown_context_is_told_with_the_known_ones(values: dict[str, Any]) -> None:
     values["cluster"]["context"] = "homelba"
     with pytest.raises(ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab, llama-chat-local"):
-        preflight(stack_config(values), stub(CLUSTER))
+        preflight(stack_config(values), stub(CLUSTER), "prod")
 
 
 def test_a_dead_api_server_is_told_in_one_line(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="does not answer") as caught:
-        preflight(stack_config(values), stub(CLUSTER, complaint="connection refused"))
+        preflight(stack_config(values), stub(CLUSTER, complaint="connection refused"), "prod")
     assert len(str(caught.value).splitlines()) == 1
