@@ -35,9 +35,9 @@ RESTRICTED: SecurityContextArgsDict = {
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted)."""
 
 
-def script(name: str) -> str:
-    """The text of a script that runs inside a pod."""
-    return (Path(__file__).parent / "scripts" / name).read_text()
+def scripts(*names: str) -> dict[str, str]:
+    """Scripts that run inside a pod, by file name; those that import one another lie in one folder there."""
+    return {name: (Path(__file__).parent / "scripts" / name).read_text() for name in names}
 
 
 def metadata(namespace: str, name: str, app: str, annotations: Mapping[str, str] | None = None) -> ObjectMetaArgsDict:

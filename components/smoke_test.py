@@ -17,8 +17,8 @@ from components.pods import (
     job_spec,
     metadata,
     pod_security,
-    script,
     script_container,
+    scripts,
     secret_env,
     selector,
 )
@@ -58,7 +58,7 @@ class SmokeTest(pulumi.ComponentResource):
             name=name,
             namespace=namespace,
             app=name,
-            data={"smoke.json": to_json(args.expectation), "smoke.py": script("smoke.py")},
+            data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py")},
             parent=self,
         )
         access = self._pod_access(name, namespace)

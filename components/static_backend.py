@@ -27,8 +27,8 @@ from components.pods import (
     on_role,
     pod_security,
     pod_template,
-    script,
     script_container,
+    scripts,
     secret_env,
     selector,
 )
@@ -70,11 +70,11 @@ class StaticBackend(pulumi.ComponentResource):
             "model",
             {
                 "model.json": to_json(model_record(args.config, args.backend, self._budget.fetch)),
-                "fetch_model.py": script("fetch_model.py"),
+                **scripts("fetch_model.py", "model_hub.py"),
             },
         )
         server_files, server_map = self._config_map(
-            "server", {"server.json": to_json(server_record(args.backend)), "drain.sh": script("drain.sh")}
+            "server", {"server.json": to_json(server_record(args.backend)), **scripts("drain.sh")}
         )
         volume = self._volume()
         fetched = self._prefetch(model_files, [*args.after, model_map, volume])

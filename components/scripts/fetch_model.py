@@ -4,7 +4,8 @@
 `/models/files/<owner>/<name>/<commit>/`; `link` does the same, without the hub if all is in place, and points
 `/models/weights/model.gguf` at it. A failure is one line, printed and left as the pod's termination message.
 
-Runs in pods: nothing but the standard library of Python 3.9 or newer. The hub's token is HF_TOKEN in the environment.
+Runs in pods, beside model_hub.py: nothing but the standard library of Python 3.9 or newer.
+The hub's token is HF_TOKEN in the environment.
 """
 
 from __future__ import annotations
@@ -19,156 +20,19 @@ import re
 import shutil
 import signal
 import sys
-import time
 from contextlib import suppress
-from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from model_hub import COMMIT, MORE_TIME, Failure, File, Hub, Terminated, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-_T = TypeVar("_T")
 _SHARD = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)  # as gguf-split names them
-_COMMIT = re.compile(r"[0-9a-f]{40,64}")
-_AGAIN = {408, 425, 429, 500, 502, 503, 504}  # what may be better in a while
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-_READ_SECONDS = 60
-_PROGRESS_SECONDS = 5
 _CHUNK = 2**20
 _LISTED = 12
-
-
-class Failure(Exception):  # noqa: N818 - it is the verdict, not a fault of the script
-    """One line: what is wrong and what to do."""
-
-
-class File(NamedTuple):
-    """One file of a repository at a commit, as the hub lists it."""
-
-    path: str
-    size: int
-    sha256: str | None = None
-
-
-class Wanted(NamedTuple):
-    """The model triple, where it is found, and the path that the server will open."""
-
-    repo: str
-    quant: str
-    filename: str | None
-    revision: str
-    endpoint: str
-    model_path: str
-    deadline_seconds: float
-
-    @staticmethod
-    def read(config: Path) -> Wanted:
-        """The record that the ConfigMap holds; keys for other readers are left alone."""
-        record = json.loads(config.read_text(encoding="utf-8"))
-        return Wanted(*(record[key] for key in Wanted._fields))
-
-    @property
-    def triple(self) -> list[str | None]:
-        """What decides which files are meant."""
-        return [self.repo, self.quant, self.filename, self.revision]
-
-
-class _OwnHostOnly(HTTPRedirectHandler):
-    """Hands the token on to the hub's own pages, never to the host that stores its files."""
-
-    def redirect_request(self, req: Request, *args: Any, **kwargs: Any) -> Request | None:  # noqa: ANN401 - handed on
-        following = super().redirect_request(req, *args, **kwargs)
-        token = req.unredirected_hdrs.get("Authorization")
-        if following and token and urlsplit(following.full_url)[:2] == urlsplit(req.full_url)[:2]:
-            following.add_unredirected_header("Authorization", token)
-        return following
-
-
-class Hub:
-    """One repository of a Hugging Face hub; patient until a deadline."""
-
-    def __init__(self, wanted: Wanted, token: str | None) -> None:
-        self._endpoint = wanted.endpoint.rstrip("/")
-        self._repo, self._revision = wanted.repo, wanted.revision
-        self._token = token
-        self._seconds = wanted.deadline_seconds
-        self._deadline = time.monotonic() + wanted.deadline_seconds
-        self._opener = build_opener(_OwnHostOnly)
-
-    def open(self, path: str, start: int = 0) -> HTTPResponse:
-        """The answer to a GET, from byte `start` on where the hub knows ranges."""
-        request = Request(self._endpoint + path, headers={"User-Agent": "llama-chat"})  # noqa: S310 - http(s) by config
-        if self._token:
-            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
-        if start:
-            request.add_header("Range", f"bytes={start}-")
-        return cast("HTTPResponse", self._opener.open(request, timeout=_READ_SECONDS))
-
-    def patiently(self, action: Callable[[], _T]) -> _T:
-        """What the action returns; it is run again, after growing pauses, while the hub is away or overloaded."""
-        pause = 1.0
-        while True:
-            try:
-                return action()
-            except HTTPError as error:
-                reason = f"HTTP {error.code}"
-                if error.code not in _AGAIN:
-                    raise Failure(self._refusal(error)) from None
-            except (OSError, HTTPException) as error:
-                if getattr(error, "errno", None) in _DISK:
-                    raise
-                reason = str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
-            if time.monotonic() + pause > self._deadline:
-                remedy = "check hub.endpoint, the network and startup_seconds, then run it again"
-                raise Failure(f"nothing from the hub {self._endpoint} in {self._seconds:g} s ({reason}): {remedy}")
-            print(f"{self._endpoint}: {reason}: again in {pause:g} s")
-            time.sleep(pause)
-            pause = min(2 * pause, 30.0)
-
-    def listing(self) -> tuple[str, list[File]]:
-        """The revision's commit, and all files of the repository at it."""
-        path = f"/api/models/{quote(self._repo)}/revision/{quote(self._revision, safe='')}?blobs=true"
-
-        def read() -> bytes:
-            with self.open(path) as response:
-                return response.read()
-
-        answer = self.patiently(read)
-        try:
-            info: dict[str, Any] = json.loads(answer)
-            files = [_file(entry) for entry in info["siblings"]]
-            commit = str(info["sha"])
-        except (ValueError, KeyError, TypeError):
-            commit, files = "", []
-        outside = [file for file in files if {"", "..", "/"} & {*PurePosixPath(file.path).parts}]
-        if outside or not _COMMIT.fullmatch(commit):
-            raise Failure(f"{self._endpoint} does not answer as a Hugging Face hub does: check hub.endpoint")
-        return commit, files
-
-    def _refusal(self, error: HTTPError) -> str:
-        code, page = error.headers.get("X-Error-Code", ""), f"{self._endpoint}/{self._repo}"
-        if error.code in {401, 403} and self._token:
-            what, remedy = "refuses the token for", f"ask for access at {page}, or renew the Secret of hub.token_secret"
-        elif error.code in {401, 403}:
-            what, remedy = "wants a token for", "check repo, or name a Secret with a token in hub.token_secret"
-        elif code == "RevisionNotFound":
-            what, remedy = f"has no revision {self._revision} of", f"set revision to a branch, tag or commit of {page}"
-        elif code == "EntryNotFound":
-            what, remedy = "lists a file that it does not have in", "run it again, or set another revision"
-        elif error.code == 404:  # noqa: PLR2004 - HTTP's own number
-            what, remedy = "has no repository", "check repo and hub.endpoint"
-        else:
-            what, remedy = "refuses", f"look at {page}"
-        return f"the hub {what} {self._repo} (HTTP {error.code}): {remedy}"
-
-
-def _file(sibling: dict[str, Any]) -> File:
-    lfs: dict[str, str] = sibling.get("lfs") or {}  # absent where git itself holds the file
-    return File(sibling["rfilename"], int(sibling["size"]), lfs.get("sha256"))
 
 
 def pick(files: Sequence[File], wanted: Wanted) -> list[File]:
@@ -284,6 +148,7 @@ def download(hub: Hub, url: str, file: File, target: Path) -> None:
 def _append(hub: Hub, url: str, file: File, part: Path) -> str:
     """Downloads what the part lacks and returns its SHA-256; ConnectionError where that is to be tried again."""
     with part.open("a+b") as out:
+        hub.begin(file, out.tell())
         try:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -293,13 +158,14 @@ def _append(hub: Hub, url: str, file: File, part: Path) -> str:
         while chunk := out.read(_CHUNK):
             digest.update(chunk)
         start = out.tell()
+        hub.begin(file, start)  # another pod may have gone on with it since
         if start < file.size:
             with hub.open(url, start) as response:
                 if start and response.status != 206:  # noqa: PLR2004 - HTTP's own number: the rest, as asked for
                     part.unlink()
                     raise ConnectionError("the hub does not continue a download")
                 _check_size(file, start + int(response.headers.get("Content-Length", file.size - start)), part)
-                for chunk in _shown(file, start, iter(lambda: response.read(_CHUNK), b"")):
+                for chunk in hub.rest(file, response):
                     out.write(chunk)
                     digest.update(chunk)
         out.flush()
@@ -317,19 +183,6 @@ def _check_size(file: File, size: int, part: Path) -> None:
         raise Failure(f"the hub lists {file.path} with {file.size} bytes and serves {size}: run it again later")
 
 
-def _shown(file: File, done: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks as they come, with a line of progress every few seconds."""
-    begun = shown = time.monotonic()
-    start = done
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk)
-        now = time.monotonic()
-        if now - shown >= _PROGRESS_SECONDS or done == file.size:
-            shown, speed = now, (done - start) / max(now - begun, 1e-3)
-            print(f"{file.path}: {100 * done // file.size} % of {file.size / 1e9:.2f} GB, {speed / 1e6:.0f} MB/s")
-
-
 def _part(target: Path) -> Path:
     return target.with_name(f"{target.name}.part")
 
@@ -339,23 +192,28 @@ def _size(path: Path) -> int | None:
 
 
 def run(action: str, wanted: Wanted, models: Path, token: str | None) -> None:
-    """`fetch` or `link`; raises Failure."""
+    """`fetch` or `link`; raises Failure, or Terminated where SIGTERM ends it."""
     volume = Volume(models, wanted)
     # a branch may have moved, and `fetch` is there to find out; a restarting pod keeps what it had, hub or no hub
-    settled = action == "link" or _COMMIT.fullmatch(wanted.revision)
-    paths = (volume.resolved() if settled else None) or volume.fetch(Hub(wanted, token))
-    if action == "link":
-        volume.link(paths)
+    settled = action == "link" or COMMIT.fullmatch(wanted.revision)
+    hub = Hub(wanted, token)
+    try:
+        paths = (volume.resolved() if settled else None) or volume.fetch(hub)
+        if action == "link":
+            volume.link(paths)
+    except Terminated:
+        raise Terminated(f"Kubernetes ended this pod when {hub.progress()}: {MORE_TIME}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit status is 0 or 1."""
+    """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description="Puts a GGUF onto a backend's volume.")
     parser.add_argument("action", choices=["fetch", "link"])
     parser.add_argument("--config", type=Path, required=True, help="JSON record of the model triple and the hub")
     parser.add_argument("--models", type=Path, required=True, help="where the volume is mounted")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
+    status = 1
     try:
         run(args.action, Wanted.read(args.config), args.models, os.environ.get("HF_TOKEN"))
     except Failure as failure:
@@ -366,19 +224,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verdict = f"{error.filename or args.models}: {error.strerror or error}: {remedy}"
     except (ValueError, KeyError) as error:
         verdict = f"{args.config} is not the record of a model ({error!r}): deploy the stack again"
+    except Terminated as ended:
+        status, verdict = 128 + signal.SIGTERM, str(ended)
     else:
         return 0
     verdict = " ".join(verdict.split())
     print(verdict)
     with suppress(OSError):  # outside a pod there is no such file
         args.termination_log.write_text(verdict, encoding="utf-8")
-    return 1
+    return status
 
 
-def _stop(*_: object) -> None:
-    sys.exit(143)
+def terminate(*_: object) -> None:
+    """What SIGTERM does: process 1 would ignore it otherwise."""
+    raise Terminated("Kubernetes ended this pod before it began: run it again")
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # process 1 would ignore it otherwise
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

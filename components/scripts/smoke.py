@@ -1,7 +1,10 @@
 """Asks a backend, or the gateway, whether users would get what they pick; the answer is one line.
 
-`smoke.py backend|gateway --config /smoke/smoke.json`. The verdict is printed and left as the pod's termination
-message, starting with `ok:` where all is well. Runs in pods: nothing but the standard library of Python 3.9 or newer.
+`smoke.py backend|gateway --config /smoke/smoke.json`. First it waits until the pods behind the address are the ones
+just deployed: a Deployment's old pod answers as well. The verdict is printed and left as the pod's termination message,
+starting with `ok:` where all is well.
+
+Runs in pods, beside smoke_client.py: nothing but the standard library of Python 3.9 or newer.
 The gateway's key is LITELLM_MASTER_KEY in the environment.
 """
 
@@ -14,112 +17,41 @@ import re
 import signal
 import ssl
 import sys
-import time
 from contextlib import suppress
-from http.client import HTTPException, HTTPResponse, IncompleteRead
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.error import HTTPError, URLError
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
-from urllib.request import Request, urlopen
+
+from smoke_client import Answer, Failure, Run, Server, Terminated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _PROMPT = "Count from one to ten: one, two, three,"
 _MAX_TOKENS = 16
-_AWAY = {502, 503}  # a server that loads, a gateway whose backend does
-_PAUSE_SECONDS = 1.0
+_CONTENT = "llama-chat/content"  # the label of our pods that holds the hash of what they are made of
 _LOG_BYTES = 4 * 2**20  # llama-server tells of its layers within its first lines
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp, load_tensors()
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-class Failure(Exception):  # noqa: N818 - it is the verdict, not a fault of the script
-    """One line: what was asked, what came, and what to look at."""
-
-
-class Answer(NamedTuple):
-    """What a server said."""
-
-    status: int
-    headers: dict[str, str]
-    """Names in lower case."""
-    text: str
-
-    def at(self, *path: str | int) -> Any:  # noqa: ANN401 - JSON of whatever shape came
-        """The value at a path into the JSON; None where there is none."""
-        value: Any = None
-        with suppress(ValueError):
-            value = json.loads(self.text)
-        for step in path:
-            try:
-                value = value[step]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return value
-
-
-class Server:
-    """One HTTP server, asked again while it starts, until a deadline that all its requests share."""
-
-    def __init__(self, url: str, token: str | None, seconds: float, tls: ssl.SSLContext | None = None) -> None:
-        self.url = url.rstrip("/")
-        self._token = token
-        self._seconds = seconds
-        self._deadline = time.monotonic() + seconds
-        self._tls = tls
-
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Answer:
-        """The answer, of whatever status; Failure where there is none by the deadline."""
-        while True:
-            try:
-                answer = self._once(path, body)
-                if answer.status not in _AWAY:
-                    return answer
-                reason = f"HTTP {answer.status}: {self.quoted(answer.text)}"
-            except (OSError, HTTPException) as error:
-                reason = str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
-            if time.monotonic() + _PAUSE_SECONDS > self._deadline:
-                raise Failure(
-                    f"no answer from {self.url}{path} in {self._seconds:g} s ({reason}): look at the pod's log"
-                )
-            time.sleep(_PAUSE_SECONDS)
-
-    def quoted(self, text: str) -> str:
-        """A text of the server's, on one line, shortened, without the key that we sent."""
-        line = " ".join((text.replace(self._token, "***") if self._token else text).split())
-        return repr(line if len(line) <= 200 else f"{line[:200]}…")  # noqa: PLR2004 - enough to know an error by
-
-    def _once(self, path: str, body: dict[str, Any] | None) -> Answer:
-        request = Request(self.url + path)  # noqa: S310 - the address is the stack's own
-        if self._token:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        left = max(1.0, self._deadline - time.monotonic())
-        try:
-            with cast("HTTPResponse", urlopen(request, timeout=left, context=self._tls)) as response:  # noqa: S310 - as above
-                return _read(response.status, response)
-        except HTTPError as error:
-            with error:
-                return _read(error.code, error)
-
-
-def _read(status: int, response: HTTPResponse | HTTPError) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
+def check(target: str, config: dict[str, Any], cluster: Callable[[Run], Server]) -> str:
+    """The verdict where all is well; Failure, or Terminated with what it was at."""
+    run = Run(config["deadline_seconds"])
     try:
-        body = response.read()
-    except IncompleteRead as cut:
-        body = cut.partial  # a cut stream is a verdict, not something to try again
-    return Answer(status, headers, body.decode(errors="replace"))
+        if target == "backend":
+            return check_backend(config, run, cluster(run))
+        return check_gateway(config, run, cluster(run), os.environ.get("LITELLM_MASTER_KEY"))
+    except Terminated:
+        remedy = "look at the pods behind that address, then run it again"
+        raise Terminated(f"Kubernetes ended this pod while {run.doing}: {remedy}") from None
 
 
-def check_backend(config: dict[str, Any], cluster: Callable[[float], Server]) -> str:
+def check_backend(config: dict[str, Any], run: Run, cluster: Server) -> str:
     """The server lists exactly the models, answers and streams as each, and has its layers on the GPU."""
     names: list[str] = config["models"]
-    server = Server(config["url"], None, config["deadline_seconds"])
+    pods = _deployed(config["pods"], run, cluster, ", ".join(names))
+    server = Server(config["url"], None, run)
     _check_names(server, names, ", ".join(names))
     for name in names:
         answer = _chat(server, name, stream=False)
@@ -132,16 +64,17 @@ def check_backend(config: dict[str, Any], cluster: Callable[[float], Server]) ->
     layers = ""
     if config["gpu_layers"] > 0:
         try:
-            layers = f", {_check_layers(config, cluster(config['deadline_seconds']))} layers on the GPU"
+            layers = f", {_check_layers(config, cluster, pods)} layers on the GPU"
         except Failure as failure:
             raise Failure(f"{', '.join(names)}: {failure}") from None
     return f"ok: {', '.join(names)}: answers and streams{layers}"
 
 
-def check_gateway(config: dict[str, Any], key: str | None) -> str:
+def check_gateway(config: dict[str, Any], run: Run, cluster: Server, key: str | None) -> str:
     """The gateway lists exactly the names, and the backend that answers each is the right one."""
     routes: dict[str, str] = config["routes"]
-    server = Server(config["url"], key, config["deadline_seconds"])
+    _deployed(config["pods"], run, cluster, "the gateway")
+    server = Server(config["url"], key, run)
     _check_names(server, sorted(routes), "the gateway")
     for name, base in routes.items():
         answer = _chat(server, name, stream=False)
@@ -201,27 +134,53 @@ def _says(message: Any) -> bool:  # noqa: ANN401 - JSON of whatever shape came
     return bool(parts.get("content") or parts.get("reasoning_content"))
 
 
-def _check_layers(config: dict[str, Any], cluster: Server) -> str:
+def _deployed(wanted: dict[str, str], run: Run, cluster: Server, who: str) -> list[str]:
+    """The ready pods, as soon as all that stand are of the deployed content; Pulumi may be done before that is so."""
+    path = f"/api/v1/namespaces/{wanted['namespace']}/pods?labelSelector={quote(wanted['selector'])}"
+    while True:
+        listed = cluster.ask(path)
+        if listed.status != 200:  # noqa: PLR2004 - HTTP's own number
+            raise Failure(
+                f"{who}: the cluster does not list {wanted['selector']}'s pods: {cluster.quoted(listed.text)}"
+            )
+        standing = [pod for pod in cast("list[dict[str, Any]]", listed.at("items") or []) if _stands(pod)]
+        of_it = [pod for pod in standing if pod["metadata"]["labels"].get(_CONTENT) == wanted["content"]]
+        ready: list[str] = [pod["metadata"]["name"] for pod in of_it if _is_ready(pod)]
+        if ready and of_it == standing:
+            return ready
+        run.doing = f"waiting for the pods of {wanted['selector']}"
+        if not run.pause():
+            told = "; ".join(_told(pod, wanted["content"]) for pod in standing) or "no pod stands"
+            what = f"the pods of {wanted['selector']} are not the deployed ones after {run.seconds:g} s"
+            raise Failure(f"{who}: {what}: {told}: look at the Deployment's events")
+
+
+def _stands(pod: dict[str, Any]) -> bool:
+    """Neither on its way out nor a left-over of an eviction or a lost node."""
+    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {"Failed", "Succeeded"}
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions: list[dict[str, str]] = pod["status"].get("conditions", [])
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _told(pod: dict[str, Any], content: str) -> str:
+    its_own = pod["metadata"]["labels"].get(_CONTENT, "none")
+    of = f"of content {content}" if its_own == content else f"of another content ({its_own}, expected {content})"
+    return f"pod {pod['metadata']['name']} is {of} and {'ready' if _is_ready(pod) else 'not ready'}"
+
+
+def _check_layers(config: dict[str, Any], cluster: Server, pods: list[str]) -> str:
     """Layers on the GPU and in all; Failure where the server fell back to the CPU, which it does without a word."""
-    path = f"/api/v1/namespaces/{config['pods']['namespace']}/pods"
-    listed = cluster.ask(f"{path}?labelSelector={quote(config['pods']['selector'])}")
-    if listed.status != 200:  # noqa: PLR2004 - HTTP's own number
-        raise Failure(f"the cluster does not list the server's pods: {cluster.quoted(listed.text)}")
-    pods = cast("list[dict[str, Any]]", listed.at("items") or [])
-    running: list[str] = [pod["metadata"]["name"] for pod in pods if _runs(pod)]
-    if not running:
-        raise Failure(f"no pod of {config['pods']['selector']} runs: look at its Deployment's events")
     layers = ""
-    for pod in running:
-        log = cluster.ask(f"{path}/{pod}/log?container=llama-server&limitBytes={_LOG_BYTES}")
+    for pod in pods:
+        path = f"/api/v1/namespaces/{config['pods']['namespace']}/pods/{pod}/log"
+        log = cluster.ask(f"{path}?container=llama-server&limitBytes={_LOG_BYTES}")
         if log.status != 200:  # noqa: PLR2004 - HTTP's own number
             raise Failure(f"the log of pod {pod} cannot be read: {cluster.quoted(log.text)}")
         layers = offloaded(log.text, config["gpu_layers"], pod)
     return layers
-
-
-def _runs(pod: dict[str, Any]) -> bool:
-    return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
 def offloaded(log: str, wanted: int, pod: str) -> str:
@@ -231,7 +190,8 @@ def offloaded(log: str, wanted: int, pod: str) -> str:
     if not found:
         # seen at b11434: the server prints the loader's own lines from verbosity 4 on (common/log.cpp)
         raise Failure(
-            f"pod {pod} runs on the CPU, or without --log-verbosity 4: no offloaded layers in its log: {remedy}"
+            f"pod {pod} tells of no offloaded layers in its log: it runs on the CPU, or without --log-verbosity 4, or "
+            f"the log was rotated since (then restart the pod): {remedy}"
         )
     for done, total in found:
         if int(done) < min(wanted, int(total)):
@@ -240,46 +200,45 @@ def offloaded(log: str, wanted: int, pod: str) -> str:
     return "/".join(found[0])
 
 
-def own_cluster(seconds: float) -> Server:
+def own_cluster(run: Run) -> Server:
     """The API server of the cluster that this pod runs in, asked as the pod's service account."""
     try:
         token = (_ACCOUNT / "token").read_text(encoding="utf-8").strip()
         tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
     except (OSError, KeyError):
-        raise Failure("no service account to read the server's log with: give the pod one, or gpu_layers 0") from None
-    return Server(f"https://{f'[{host}]' if ':' in host else host}:{port}", token, seconds, tls)
+        raise Failure("no service account to look at the pods under test with: give this pod one") from None
+    return Server(f"https://{f'[{host}]' if ':' in host else host}:{port}", token, run, tls)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; the exit status is 0 or 1."""
+    """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description="Asks a backend or the gateway whether it serves what it should.")
     parser.add_argument("target", choices=["backend", "gateway"])
     parser.add_argument("--config", type=Path, required=True, help="JSON of what is expected")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
-    failed = True
+    status = 1
     try:
-        config: dict[str, Any] = json.loads(args.config.read_text(encoding="utf-8"))
-        if args.target == "backend":
-            verdict = check_backend(config, own_cluster)
-        else:
-            verdict = check_gateway(config, os.environ.get("LITELLM_MASTER_KEY"))
-        failed = False
+        verdict = check(args.target, json.loads(args.config.read_text(encoding="utf-8")), own_cluster)
+        status = 0
     except Failure as failure:
         verdict = str(failure)
     except (OSError, ValueError, KeyError, TypeError) as error:
         verdict = f"{args.config} does not say what to expect ({error!r}): deploy the stack again"
+    except Terminated as ended:
+        status, verdict = 128 + signal.SIGTERM, str(ended)
     print(verdict)
     with suppress(OSError):  # outside a pod there is no such file
         args.termination_log.write_text(verdict, encoding="utf-8")
-    return int(failed)
+    return status
 
 
-def _stop(*_: object) -> None:
-    sys.exit(143)
+def terminate(*_: object) -> None:
+    """What SIGTERM does: process 1 would ignore it otherwise."""
+    raise Terminated("Kubernetes ended this pod before it began: run it again")
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # process 1 would ignore it otherwise
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(main())

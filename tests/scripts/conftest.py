@@ -1,8 +1,9 @@
 """Small servers on this machine's loopback that the pods' scripts are tried against."""
 
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from local.hub.server import HubServer
 
-Answer = Callable[[str, dict[str, str], bytes], tuple[int, dict[str, str], bytes]]
-"""What a server says: path, headers (names in lower case) and body in; status, headers and body out."""
+sys.path.append(str(Path(__file__).parents[2] / "components" / "scripts"))  # in pods they lie side by side, too
+
+Answer = Callable[[str, dict[str, str], bytes], tuple[int, dict[str, str], bytes | Iterator[bytes]]]
+"""What a server says: path, headers (names in lower case) and body in; status, headers and body, or its parts, out."""
 
 
 @contextmanager
@@ -52,10 +55,13 @@ def _server(answer: Answer) -> ThreadingHTTPServer:
             headers = {name.lower(): value for name, value in self.headers.items()}
             status, replied, content = answer(self.path, headers, body)
             self.send_response(status)
-            for name, value in {"Content-Length": str(len(content)), **replied}.items():
+            length = {"Content-Length": str(len(content))} if isinstance(content, bytes) else {}
+            for name, value in {**length, **replied}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # a client that has heard enough
+                for part in [content] if isinstance(content, bytes) else content:
+                    self.wfile.write(part)
 
         do_POST = do_GET  # noqa: N815 - the base class's name
 

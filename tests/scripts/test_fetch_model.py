@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from components.scripts import fetch_model
 from components.scripts.fetch_model import Failure, File, Wanted, has_quant, pick
 
-Reply = tuple[int, dict[str, str], bytes]
+Reply = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 Answer = Callable[[str, dict[str, str], bytes], Reply]
 Serve = Callable[[Answer], str]
 SCRIPT = Path(fetch_model.__file__)
@@ -390,7 +391,7 @@ def test_a_kill_midway_leaves_no_file_under_the_models_name(pod: Pod, serve: Ser
     assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
 
 
-def test_sigterm_ends_it_at_once(pod: Pod, serve: Serve) -> None:
+def test_sigterm_ends_it_at_once_and_leaves_how_far_it_came(pod: Pod, serve: Serve) -> None:
     hub = Hub(cut=1000)
     pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
     with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
@@ -398,6 +399,84 @@ def test_sigterm_ends_it_at_once(pod: Pod, serve: Serve) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 143
     hub.go_on.set()
+    assert pod.log.read_text() == (
+        "Kubernetes ended this pod when 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here: "
+        "raise startup_seconds; the next run goes on from there"
+    )
+
+
+def test_sigterm_while_the_hub_is_silent_leaves_a_verdict_too(pod: Pod, serve: Serve) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def silent(_path: str, _headers: dict[str, str], _body: bytes) -> Reply:
+        asked.set()
+        go_on.wait(10)
+        return 500, {}, b""
+
+    pod.record |= {"endpoint": serve(silent), "deadline_seconds": 30}
+    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("link")], stdout=subprocess.DEVNULL) as process:
+        assert asked.wait(10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+    go_on.set()
+    assert f"when the list of files of {REPO} is not here yet: raise startup_seconds" in pod.log.read_text()
+
+
+class SlowHub:
+    """A hub whose bytes trickle, as long as `slow`."""
+
+    def __init__(self) -> None:
+        self.slow = True
+        self.ranges: list[str | None] = []
+
+    def __call__(self, path: str, headers: dict[str, str], _body: bytes) -> Reply:
+        if path.startswith("/api/"):
+            sibling = {"rfilename": "tiny-Q4_K_M.gguf", "size": len(CONTENT)}
+            return 200, {}, json.dumps({"sha": COMMIT, "siblings": [sibling]}).encode()
+        self.ranges.append(headers.get("range"))
+        start = int((headers.get("range") or "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        return (206 if start else 200), {"Content-Length": str(len(CONTENT) - start)}, self.parts(CONTENT[start:])
+
+    def parts(self, content: bytes) -> Iterator[bytes]:
+        for start in range(0, len(content), 1000):
+            yield content[start : start + 1000]
+            time.sleep(0.01 * self.slow)
+
+
+def test_a_slow_download_ends_at_its_deadline_and_goes_on_in_the_next_run(pod: Pod, serve: Serve) -> None:
+    hub = SlowHub()
+    begun = time.monotonic()
+    verdict = pod.run("fetch", endpoint=serve(hub), deadline_seconds=0.5)
+    assert time.monotonic() - begun < 3
+    assert verdict == (
+        "0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here after 0.5 s (too slow): "
+        "raise startup_seconds; the next run goes on from there"
+    )
+    (part,) = pod.files().values()
+    assert CONTENT.startswith(part)
+    assert 0 < len(part) < len(CONTENT)
+    hub.slow = False
+    assert pod.run("fetch", deadline_seconds=5) == ""
+    assert hub.ranges == [None, f"bytes={len(part)}-"]
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_bytes_that_came_are_not_called_nothing(pod: Pod, serve: Serve) -> None:
+    verdict = pod.run("fetch", endpoint=serve(Hub(cut=1000)), deadline_seconds=0.5)
+    assert "0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here after 0.5 s (hung up after 1000 of" in verdict
+
+
+def test_a_listing_that_trickles_is_ended_by_the_deadline(pod: Pod, serve: Serve) -> None:
+    def spaces() -> Iterator[bytes]:
+        while True:
+            yield b" "
+            time.sleep(0.02)
+
+    def trickling(_path: str, _headers: dict[str, str], _body: bytes) -> Reply:
+        return 200, {}, spaces()
+
+    verdict = pod.run("fetch", endpoint=serve(trickling))
+    assert f"the list of files of {REPO} is not here yet after 0.5 s (too slow)" in verdict
 
 
 def test_two_pods_do_not_write_the_same_file(pod: Pod, tmp_path: Path, serve: Serve) -> None:
@@ -407,7 +486,8 @@ def test_two_pods_do_not_write_the_same_file(pod: Pod, tmp_path: Path, serve: Se
         assert hub.asked_again.wait(10)
         other = Pod(tmp_path / "other", pod.record["endpoint"])
         other.models = pod.models
-        assert "another pod is downloading tiny-Q4_K_M.gguf" in other.run("fetch")
+        assert "nothing of tiny-Q4_K_M.gguf from the hub" in (verdict := other.run("fetch"))
+        assert "another pod is downloading tiny-Q4_K_M.gguf" in verdict
         hub.go_on.set()
         assert process.wait(10) == 0
     assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
