@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from config.errors import UserError
 from config.model import SecretKey, StackConfig
 from local import machine, models
+from local.console import say
 from local.images import catalog, publish
 from local.paths import Instance, cache_dir
 from local.stack_state import MASTER_KEY, pulumi_environment, secret
@@ -46,8 +47,9 @@ def sole_user(instance: Instance) -> Generator[None]:
 def build_tools() -> Tools:
     """Everything that is compiled; UserError names what the machine lacks before anything long starts."""
     require_linux_root()
-    require_packages("curl")  # for the line that people go on with
     require_commands({"gcc": "apt-get install gcc", "g++": "apt-get install g++"})
+    # curl: for the line that people go on with
+    require_packages("ca-certificates", "curl", "debootstrap", *machine.PACKAGES)
     return ensure(*COMMANDS)
 
 
@@ -55,6 +57,7 @@ def bring_up(instance: Instance, tools: Tools, config: StackConfig) -> None:
     """Cluster, images, hub and what an operator's cluster has beforehand, each repaired or made as needed."""
     os.environ.update(tools.env())
     os.environ.update(pulumi_environment(instance))
+    _refuse_unforwarded(config)
     models.publish(cache_dir() / "hub")
     forget_lost(instance, machine.up(instance, tools, sorted(config.nodes)))
     publish(f"http://127.0.0.1:{instance.registry_port}", catalog(tools))
@@ -62,13 +65,28 @@ def bring_up(instance: Instance, tools: Tools, config: StackConfig) -> None:
         put_secret(tools, instance, config.cluster.namespace, config.gateway.master_key_secret)
 
 
+def _refuse_unforwarded(config: StackConfig) -> None:
+    """127.0.0.1 leads to one Service: another would come up and never be reached."""
+    gateway = config.gateway
+    if (gateway.deployment, config.cluster.namespace, gateway.port) != ("llm-gateway", "ai", 4000):
+        raise UserError(
+            "On this machine's own cluster, cluster.namespace must be ai, gateway.deployment llm-gateway and"
+            " gateway.port 4000: write these, or name a context of your own."
+        )
+
+
 def forget_lost(instance: Instance, identity: str) -> None:
     """Drop Pulumi's state when the cluster that it describes was lost: its objects are gone."""
     kept = instance.state / "pulumi" / "cluster"
-    if kept.exists() and kept.read_text() != identity:
+    known = kept.read_text() if kept.exists() else identity
+    if known != identity:
+        say("the cluster was lost, with all that stood in it: Pulumi's state of it is dropped too")
         shutil.rmtree(instance.state / "pulumi")
         os.environ.update(pulumi_environment(instance))
-    kept.write_text(identity)
+    if known != identity or not kept.exists():
+        partial = kept.with_suffix(".part")
+        partial.write_text(identity)
+        partial.rename(kept)
 
 
 def put_secret(tools: Tools, instance: Instance, namespace: str, where: SecretKey) -> None:

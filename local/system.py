@@ -1,12 +1,13 @@
 """What this machine is and has: root, commands, Debian packages."""
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import UserError
@@ -46,17 +47,28 @@ def venv_command(name: str) -> Path:
 
 def require_packages(*debian_packages: str) -> None:
     """Install what is missing of these Debian packages, without starting the services that they bring."""
-    missing = _missing(debian_packages)
-    if not missing:
-        return
-    command = f"apt-get install --no-install-recommends {' '.join(missing)}"
-    if shutil.which("apt-get") is None:
-        raise UserError(f"{_listed(missing)} missing, as Debian names them: install them with your package manager.")
-    if os.geteuid() != 0:
-        raise UserError(f"{_listed(missing)} missing: run `sudo {command}`.")
-    _install(missing)
-    if still := _missing(missing):
-        raise UserError(f"{_listed(still)} missing after the installation: run `{command}` and read what it says.")
+    with _sole_installer():
+        _clear_policy()
+        missing = _missing(debian_packages)
+        if not missing:
+            return
+        command = f"apt-get install --no-install-recommends {' '.join(missing)}"
+        if shutil.which("apt-get") is None:
+            raise UserError(f"{_listed(missing)} missing, as Debian names them: install them and run this again.")
+        if os.geteuid() != 0:
+            raise UserError(f"{_listed(missing)} missing: run `sudo {command}`.")
+        _install(missing)
+        if still := _missing(missing):
+            raise UserError(f"{_listed(still)} missing after the installation: run `{command}` and read what it says.")
+
+
+@contextmanager
+def _sole_installer() -> Generator[None]:
+    """One installation at a time on this machine: they share the switch that keeps services down."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "apt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def answer(argv: Sequence[str], *, seconds: float, env: Mapping[str, str] | None = None) -> str | None:
@@ -100,7 +112,7 @@ def _install(packages: Sequence[str]) -> None:
     log.unlink(missing_ok=True)
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     apt = ["apt-get", "-o", "DPkg::Lock::Timeout=120"]
-    install = [*apt, "install", "-y", "--no-install-recommends", *packages]
+    install = [*apt, "install", "-y", "--no-remove", "--no-install-recommends", *packages]
     title = f"installing {', '.join(packages)}"
     with _services_stay_down():
         try:
@@ -122,7 +134,12 @@ def _services_stay_down() -> Generator[None]:
     try:
         yield
     finally:
-        # One that a killed run left behind goes too; one of somebody else's stays.
+        _clear_policy()
+
+
+def _clear_policy() -> None:
+    """Take our switch away, one that a killed run left behind too; one of somebody else's stays."""
+    with suppress(OSError):
         if _OURS in POLICY.read_text(errors="replace"):
             POLICY.unlink()
 

@@ -17,10 +17,11 @@ from local.bring_up import bring_up, build_tools, sole_user
 from local.console import say
 from local.paths import CONTEXT, Instance, current_instance
 from local.stack_state import pulumi_environment
+from local.system import require_linux_root
 from local.toolchain import ensure
 from local.uv import uv_command
 from ops.chat import QUESTION, curl_line, first_reply
-from ops.engine import Engine, local_engine, own_engine
+from ops.engine import Engine, local_engine, own_engine, refuse_running
 from ops.kube import Kube
 from ops.preflight import preflight
 from ops.stack import Stack, read_stack
@@ -84,6 +85,7 @@ def down(stack: StackName = "local") -> None:
     """Remove this machine's cluster, its volumes and its state; what is cached stays."""
     instance = _own_machine(read_stack(stack))
     with sole_user(instance):
+        refuse_running(instance)
         machine.down(instance)
     say(f"the cluster {instance.name} is gone")
 
@@ -91,6 +93,7 @@ def down(stack: StackName = "local") -> None:
 @app.command()
 def status() -> None:
     """Show what of this machine's cluster stands; exit 1 when a part does not."""
+    require_linux_root()
     table = Table("part", "", "detail", box=None)
     rows = machine.status(current_instance())
     for part, sound, detail in rows:
@@ -146,6 +149,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

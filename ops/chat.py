@@ -32,7 +32,9 @@ def first_reply(instance: Instance, model: str) -> str:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            answer = httpx.post(f"{base_url(instance)}/chat/completions", json=body, headers=headers, timeout=60)
+            answer = httpx.post(
+                f"{base_url(instance)}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False
+            )
         except httpx.TransportError as error:
             complaint = str(error)
         else:
@@ -61,6 +63,6 @@ def curl_line(instance: Instance, kubectl: str, config: StackConfig, model: str)
     header = f"'go-template=Authorization: Bearer {{{{index .data \"{secret.key}\" | base64decode}}}}'"
     return (
         f"{kubectl} --kubeconfig {instance.kubeconfig} -n {namespace} get secret {secret.name} -o {header} \\\n"
-        f"  | curl -s {base_url(instance)}/chat/completions -H @- -H 'Content-Type: application/json' \\\n"
-        f"      -d '{json.dumps(request(model))}'"
+        f"  | curl -s --noproxy '*' {base_url(instance)}/chat/completions \\\n"
+        f"      -H @- -H 'Content-Type: application/json' -d '{json.dumps(request(model))}'"
     )

@@ -79,7 +79,7 @@ def local_engine(stack: Stack, instance: Instance) -> Engine:
 
     Pulumi writes the stack's salt into its config file: a copy of the file, with the salt, stands in the state folder.
     """
-    _refuse_running(instance)
+    refuse_running(instance)
     project = instance.state / "project"
     salted = project / f"Pulumi.{stack.name}.yaml"
     if not salted.exists() or not _stack_exists(instance, stack):
@@ -113,7 +113,8 @@ def _cut_off(instance: Instance, stack: Stack) -> bool:
     return bool(latest.get("pending_operations"))
 
 
-def _refuse_running(instance: Instance) -> None:
+def refuse_running(instance: Instance) -> None:
+    """UserError while a Pulumi that outlived its command still writes the local state."""
     for lock in locks(instance):
         try:
             pid = int(json.loads(lock.read_text())["pid"])

@@ -1,6 +1,8 @@
 """A small, whole stack that tests change one value of at a time."""
 
 import json
+import os
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,14 @@ VALUES: dict[str, Any] = {
 def stack_config(values: dict[str, Any]) -> StackConfig:
     """The config that `values` make, read as a stack file is: JSON in, strict types."""
     return StackConfig.model_validate_json(json.dumps(values))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, with the reason, what cannot run here."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("cluster"):
+                item.add_marker(pytest.mark.skip(reason="the one-machine cluster needs Linux and root"))
 
 
 @pytest.fixture

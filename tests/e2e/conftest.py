@@ -49,6 +49,11 @@ class Line:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
+    def down(self) -> None:
+        """`make down`, which must succeed."""
+        done = self.ops("down")
+        assert done.returncode == 0, done.stdout
+
     def preview(self, file: Path | None = None) -> str:
         """`make preview`, which must succeed; what it printed."""
         done = self.ops("preview", *self._file(file))
@@ -75,11 +80,15 @@ class Line:
         ).stdout
 
     def pod(self, app: str) -> dict[str, Any]:
-        """The one pod of `app` that runs and is not on its way out; a lost node's pods take a while to go."""
+        """The one pod of `app` that runs and is not on its way out; one that a lost node had may still be listed."""
         deadline = time.monotonic() + 60
         while True:
             listed = json.loads(self.kubectl("get", "pods", "-l", f"app.kubernetes.io/name={app}", "-o", "json"))
-            alive = [pod for pod in listed["items"] if "deletionTimestamp" not in pod["metadata"]]
+            alive = [
+                pod
+                for pod in listed["items"]
+                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]
+            ]
             if len(alive) == 1:
                 return alive[0]
             assert time.monotonic() < deadline, [pod["metadata"]["name"] for pod in alive]
@@ -96,18 +105,15 @@ class Line:
 @pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """The tests' own instance with an empty state; gone, whatever happens, when they end."""
-    if os.geteuid() != 0 or sys.platform != "linux":
-        pytest.skip("the one-machine cluster needs Linux and root")
     scratch = tmp_path_factory.mktemp("e2e")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(scratch / "state"))
         patch.setenv("LLAMA_CHAT_INSTANCE", "test")
         made = Line(INSTANCES["test"], dict(os.environ), scratch)
+        made.down()  # what a killed run left: its state lies where this one's will
         try:
             yield made
         finally:
-            gone = made.ops("down")
-            assert gone.returncode == 0, gone.stdout
+            made.down()
 
 
 @pytest.fixture

@@ -30,16 +30,15 @@ def tools() -> Tools:
 
 
 @pytest.fixture(scope="module")
-def instance(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
-    """A cluster of these tests' own, whatever else runs beside it; taken away at the end."""
+def instance(tools: Tools) -> Iterator[Instance]:
+    """A cluster of these tests' own, whatever else runs beside it; taken away at the end, and first of all."""
     own = Instance(name="machine-test", api_port=26443, gateway_port=24000, registry_port=25050, hub_port=28090)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
-        try:
-            machine.up(own, tools, ROLES)
-            yield own
-        finally:
-            machine.down(own)
+    machine.down(own)  # what a killed run left: its state lies where this one's will
+    try:
+        machine.up(own, tools, ROLES)
+        yield own
+    finally:
+        machine.down(own)
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ def test_packages_that_are_installed_start_no_apt(debian: Path) -> None:
 def test_missing_packages_are_installed_while_services_may_not_start(debian: Path) -> None:
     require_packages("runc", "etcd")
     install, policy = debian.read_text().splitlines()
-    assert install.endswith("install -y --no-install-recommends etcd")
+    assert install.endswith("install -y --no-remove --no-install-recommends etcd")
     assert policy == "policy 101 noninteractive"
     assert not system.POLICY.exists()
 
@@ -65,7 +65,7 @@ def test_missing_packages_are_installed_while_services_may_not_start(debian: Pat
 def test_removed_packages_with_leftover_settings_count_as_missing(debian: Path) -> None:
     with pytest.raises(UserError, match="old is missing after the installation"):
         require_packages("old")
-    assert "install -y --no-install-recommends old" in debian.read_text()
+    assert "install -y --no-remove --no-install-recommends old" in debian.read_text()
 
 
 def test_a_policy_of_somebody_else_stays(debian: Path) -> None:
