@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from _pytest.capture import CaptureManager
 
 from config.model import StackConfig
+from local.bring_up import build_tools
+from local.toolchain import Tools
 
 VALUES: dict[str, Any] = {
     "cluster": {"context": "homelab", "namespace": "ai"},
@@ -53,6 +56,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("cluster"):
                 item.add_marker(pytest.mark.skip(reason="the one-machine cluster needs Linux and root"))
+
+
+@pytest.fixture(scope="session")
+def tools(request: pytest.FixtureRequest) -> Tools:
+    """Every tool that the local stack needs; a first build takes half an hour, and shows how far it is."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert isinstance(capture, CaptureManager)
+    with capture.global_and_fixture_disabled():
+        return build_tools()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 
 from local.paths import INSTANCES, Instance
 from local.stack_state import pulumi_environment
-from local.toolchain import ensure
+from local.toolchain import Tools, ensure
 
 ROOT = Path(__file__).parents[2]
 UP_SECONDS = 900
@@ -103,8 +103,9 @@ class Line:
 
 
 @pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+def line(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """The tests' own instance with an empty state; gone, whatever happens, when they end."""
+    assert tools.path("pulumi").exists()
     scratch = tmp_path_factory.mktemp("e2e")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LLAMA_CHAT_INSTANCE", "test")

@@ -7,7 +7,7 @@ from local import machine
 from local.machine.layout import Layout
 from local.machine.lifecycle import TOOLS
 from local.paths import Instance
-from local.toolchain import Tools, ensure
+from local.toolchain import Tools
 
 ROLES = ("static-a", "swap")
 
@@ -22,11 +22,6 @@ def layout(tmp_path: Path) -> Layout:
         roles=ROLES,
         tools={name: f"/tools/{name}" for name in TOOLS},
     )
-
-
-@pytest.fixture(scope="session")
-def tools() -> Tools:
-    return ensure(*TOOLS)
 
 
 @pytest.fixture(scope="module")
