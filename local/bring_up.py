@@ -18,6 +18,7 @@ from local.stack_state import MASTER_KEY, pulumi_environment, secret
 from local.system import require_commands, require_linux_root, require_packages
 from local.toolchain import Tools, ensure
 
+POD_SECURITY = "pod-security.kubernetes.io/enforce"
 COMMANDS = (
     "pulumi",
     "kubectl",
@@ -92,7 +93,8 @@ def forget_lost(instance: Instance, identity: str) -> None:
 def put_secret(tools: Tools, instance: Instance, namespace: str, where: SecretKey) -> None:
     """Put the kept master key into the cluster as an operator would have: a Secret that the stack only names."""
     manifests: list[dict[str, object]] = [
-        {"kind": "Namespace", "metadata": {"name": namespace}},
+        # the API server itself then refuses a pod of ours that asks for more than it needs
+        {"kind": "Namespace", "metadata": {"name": namespace, "labels": {POD_SECURITY: "restricted"}}},
         {
             "kind": "Secret",
             "metadata": {"name": where.name, "namespace": namespace},

@@ -36,6 +36,16 @@ def test_the_pod_is_on_its_roles_node_with_one_gpu_and_never_restarted(standing:
     assert node["metadata"]["labels"]["ai.llm.role"] == "static-a"
 
 
+def test_the_api_server_lets_in_restricted_pods_alone(standing: Line) -> None:
+    container = {"name": "bad", "image": "bad", "securityContext": {"privileged": True}}
+    bad = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": {"containers": [container]}}
+    file = standing.scratch / "bad.json"
+    file.write_text(json.dumps(bad))
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        standing.kubectl("apply", "--dry-run=server", "-f", str(file))
+    assert "violates PodSecurity" in refused.value.stderr
+
+
 def test_a_second_pulumi_up_shows_no_change(standing: Line) -> None:
     previewed = standing.ops("preview", "--expect-no-changes")
     assert previewed.returncode == 0, previewed.stdout
