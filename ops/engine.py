@@ -82,10 +82,12 @@ def local_engine(stack: Stack, instance: Instance) -> Engine:
     refuse_running(instance)
     project = instance.state / "project"
     salted = project / f"Pulumi.{stack.name}.yaml"
-    if not salted.exists() or not _stack_exists(instance, stack):
+    if not salted.exists() or not _stack_file(instance, stack).exists():
         project.mkdir(parents=True, exist_ok=True)
         (project / "Pulumi.yaml").write_text("name: llama-chat\nruntime: python\n")
+        # one without the other is what a kill in `stack init` leaves: nothing stands in that stack yet
         salted.unlink(missing_ok=True)
+        _stack_file(instance, stack).unlink(missing_ok=True)
         made = subprocess.run(
             ["pulumi", "stack", "init", stack.name], cwd=project, capture_output=True, text=True, check=False
         )
@@ -101,10 +103,6 @@ def local_engine(stack: Stack, instance: Instance) -> Engine:
 
 def _stack_file(instance: Instance, stack: Stack) -> Path:
     return instance.state / "pulumi" / ".pulumi" / "stacks" / "llama-chat" / f"{stack.name}.json"
-
-
-def _stack_exists(instance: Instance, stack: Stack) -> bool:
-    return _stack_file(instance, stack).exists()
 
 
 def _cut_off(instance: Instance, stack: Stack) -> bool:
