@@ -49,12 +49,25 @@ def run_gently(command: Sequence[str]) -> int:
 
     A killed Pulumi leaves its lock and half an update behind; an interrupted one finishes what it is at.
     """
-    process = subprocess.Popen(command, cwd=ROOT)
+    process: subprocess.Popen[bytes] | None = None
+    too_early = False
+
+    def pass_on(_number: int, _frame: object) -> None:
+        nonlocal too_early
+        if process is None:
+            too_early = True
+        else:
+            process.send_signal(signal.SIGINT)
+
+    # functions, before the command starts: an ignored signal would be ignored by the command too
     before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda _number, _frame: process.send_signal(signal.SIGINT)),
+        signal.SIGINT: signal.signal(signal.SIGINT, lambda _number, _frame: None),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
     }
     try:
+        process = subprocess.Popen(command, cwd=ROOT)
+        if too_early:
+            process.send_signal(signal.SIGINT)
         return process.wait()
     finally:
         for number, handler in before.items():

@@ -96,9 +96,8 @@ def test_a_pulumi_that_still_runs_is_not_cut_off(instance: Instance, tmp_path: P
 
 def test_an_interrupted_command_ends_by_itself(tmp_path: Path) -> None:
     script = tmp_path / "slow"
-    script.write_text(
-        "#!/bin/sh\ntrap 'sleep 1; echo ended > ended; exit 3' INT\necho up > up\nwhile :; do sleep 0.1; done\n"
-    )
+    trap = "trap 'sleep 1; echo ended > ended; exit 3' INT"
+    script.write_text(f"#!/bin/sh\n{trap}\necho up > up\nfor i in $(seq 300); do sleep 0.1; done\n")
     script.chmod(0o755)
     code = (
         "import sys, pathlib, ops.engine as engine; engine.ROOT = pathlib.Path(sys.argv[1]).parent;"
