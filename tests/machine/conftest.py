@@ -7,6 +7,7 @@ from local import machine
 from local.machine.layout import Layout
 from local.machine.lifecycle import TOOLS
 from local.paths import Instance
+from local.system import require_packages
 from local.toolchain import Tools
 
 ROLES = ("static-a", "swap")
@@ -28,6 +29,7 @@ def layout(tmp_path: Path) -> Layout:
 def instance(tools: Tools) -> Iterator[Instance]:
     """A cluster of these tests' own, whatever else runs beside it; taken away at the end, and first of all."""
     own = Instance(name="machine-test", api_port=26443, gateway_port=24000, registry_port=25050, hub_port=28090)
+    require_packages("procps")  # pkill: these tests kill daemons by name
     machine.down(own)  # what a killed run left: its state lies where this one's will
     try:
         machine.up(own, tools, ROLES)
