@@ -1,8 +1,10 @@
 """The Pulumi CLI, for one stack."""
 
 import json
+import re
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ from local.console import say
 from local.paths import Instance
 from local.stack_state import locks
 from ops.stack import ROOT, Stack
+
+ENDING_SECONDS = 10.0
+"""How long a killed Pulumi may take to be gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +131,19 @@ def _cut_off(instance: Instance, stack: Stack) -> bool:
 
 def refuse_running(instance: Instance) -> None:
     """UserError while a Pulumi that outlived its command still writes the local state."""
-    for lock in locks(instance):
-        try:
-            pid = int(json.loads(lock.read_text())["pid"])
-            alive = Path(f"/proc/{pid}/comm").read_text().startswith("pulumi")
-        except (ValueError, OSError):  # half written by a killed update, or its process is gone
-            continue
-        if alive:
+    # one that was killed a moment ago still has to end
+    deadline = time.monotonic() + ENDING_SECONDS
+    while pid := next(filter(None, map(_writer, locks(instance))), None):
+        if time.monotonic() > deadline:
             raise UserError(f"Another pulumi (pid {pid}) is updating the local stack: wait for it, or end it.")
+        time.sleep(0.2)
+
+
+def _writer(lock: Path) -> int | None:
+    """The Pulumi that holds a lock; None where it is gone, or is a zombie that nobody has reaped yet."""
+    try:
+        pid = int(json.loads(lock.read_text())["pid"])
+        name, state = re.findall(r"^(?:Name|State):\t(\S+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except (ValueError, OSError):  # half written by a killed update, or its process is gone
+        return None
+    return pid if name.startswith("pulumi") and state not in {"Z", "X"} else None

@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import yaml
 
 from config.errors import UserError
 from local.paths import INSTANCES, Instance
+from ops import engine
 from ops.engine import local_engine, refuse_running
 from ops.stack import ROOT, read_stack
 
@@ -65,10 +67,10 @@ def test_the_local_stack_is_made_once_and_configured_by_a_salted_copy(instance: 
 
 @pytest.mark.parametrize("left", ["stack", "salt"])
 def test_what_a_kill_in_stack_init_left_is_made_anew(instance: Instance, left: str) -> None:
-    engine = local_engine(read_stack("local"), instance)
+    made = local_engine(read_stack("local"), instance)
     gone = instance.state / "project" / "Pulumi.local.yaml" if left == "stack" else stack_file(instance)
     gone.unlink()
-    assert local_engine(read_stack("local"), instance) == engine
+    assert local_engine(read_stack("local"), instance) == made
     assert gone.exists()
 
 
@@ -81,7 +83,9 @@ def test_a_stale_lock_and_pending_operations_are_cleared(instance: Instance, tmp
     assert [call.split()[0] for call in calls(tmp_path)] == ["stack", "cancel", "refresh"]
 
 
-def test_a_pulumi_that_still_runs_is_not_cut_off(instance: Instance, tmp_path: Path) -> None:
+@pytest.fixture
+def holder(instance: Instance, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process named as Pulumi's, which holds the stack's lock."""
     sleeper = tmp_path / "pulumi-sleeper"
     sleeper.symlink_to("/bin/sleep")
     with subprocess.Popen([sleeper, "30"]) as running:
@@ -89,9 +93,30 @@ def test_a_pulumi_that_still_runs_is_not_cut_off(instance: Instance, tmp_path: P
         locks = instance.state / "pulumi" / ".pulumi" / "locks"
         locks.mkdir(parents=True)
         (locks / "held.json").write_text(json.dumps({"pid": running.pid}))
-        with pytest.raises(UserError, match=f"pid {running.pid}"):
-            refuse_running(instance)
+        yield running
         running.kill()
+
+
+def test_a_pulumi_that_still_runs_is_not_cut_off(
+    instance: Instance, holder: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ENDING_SECONDS", 0.5)
+    with pytest.raises(UserError, match=f"pid {holder.pid}"):
+        refuse_running(instance)
+
+
+def test_a_pulumi_that_was_killed_and_is_not_reaped_yet_holds_nobody_up(
+    instance: Instance, holder: subprocess.Popen[bytes]
+) -> None:
+    holder.kill()
+    wait_for(lambda: "State:\tZ" in Path(f"/proc/{holder.pid}/status").read_text())
+    refuse_running(instance)
+
+
+def test_a_pulumi_that_is_ending_is_waited_for(instance: Instance, holder: subprocess.Popen[bytes]) -> None:
+    threading.Timer(1, holder.kill).start()
+    refuse_running(instance)
+    assert holder.wait() == -signal.SIGKILL
 
 
 def test_an_interrupted_command_ends_by_itself(tmp_path: Path) -> None:
