@@ -8,6 +8,8 @@ import typer
 
 from config.errors import UserError
 from config.load import load_file
+from config.model import StackConfig
+from config.reference import reference
 from config.schema import project_text, stack_schema
 
 app = typer.Typer(
@@ -26,10 +28,14 @@ def check(files: Annotated[list[Path], typer.Argument(help="stack files, Pulumi.
             failed = True
             typer.echo(str(error), err=True)
         else:
-            backends = ", ".join(f"{backend.model.name} on {backend.host}" for backend in config.backends)
-            count = len(config.backends)
-            typer.echo(f"{file}: ok, {count} backend{'s' if count > 1 else ''}: {backends}")
+            typer.echo(f"{file}: ok, {len(config.exposed_names)} models: {_where(config)}")
     raise typer.Exit(1 if failed else 0)
+
+
+def _where(config: StackConfig) -> str:
+    return ", ".join(
+        f"{' '.join(served.name for served in backend.models)} on {backend.host}" for backend in config.backends
+    )
 
 
 @app.command()
@@ -42,6 +48,12 @@ def schema() -> None:
 def project() -> None:
     """Print Pulumi.yaml."""
     typer.echo(project_text(), nl=False)
+
+
+@app.command("reference")
+def print_reference() -> None:
+    """Print the reference of all keys, as Markdown."""
+    typer.echo(reference(), nl=False)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def problems(error: ValidationError) -> tuple[Problem, ...]:
 
 def description(field: FieldInfo) -> str:
     """What a field is: its own description, or the first line of its type's."""
-    return field.description or (_bare(field.annotation).__doc__ or "").partition("\n")[0].rstrip(".")
+    return field.description or (bare(field.annotation).__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def _problem(details: ErrorDetails) -> Problem:
@@ -83,7 +83,7 @@ def _declared(where: tuple[str | int, ...]) -> tuple[type[BaseModel], FieldInfo 
     field: FieldInfo | None = None
     kind: Any = StackConfig
     for part in where:
-        kind = _bare(kind)
+        kind = bare(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             owner, field = kind, kind.model_fields.get(str(part))
             kind = field.annotation if field else None
@@ -93,6 +93,6 @@ def _declared(where: tuple[str | int, ...]) -> tuple[type[BaseModel], FieldInfo 
     return owner, field
 
 
-def _bare(kind: Any) -> Any:  # noqa: ANN401 - a type expression is of no type of its own
+def bare(kind: Any) -> Any:  # noqa: ANN401 - a type expression is of no type of its own
     """A type without `| None`."""
     return next((item for item in get_args(kind) if type(None) in get_args(kind) and item is not type(None)), kind)

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from config.errors import Problem
-from config.model import Model, StackConfig
+from config.model import StackConfig
+from config.parts import Model
 from config.secrecy import key_path, problem
 
 ALIASES = (

@@ -7,13 +7,39 @@ from itertools import chain
 from pydantic import JsonValue
 
 from config.errors import Problem
-from config.model import Runtime, StackConfig, filled
+from config.model import StackConfig, filled
 from config.naming import Where, alias_as_name, name_taken
+from config.parts import NO_GPU, Entry, Pool, Runtime
 from config.secrecy import HIDDEN, MISSING, key_path, looks_secret, problem
 
 MIN_GRACE_SECONDS = 60
 _FLOATING = {"nightly", "latest", "main"}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LIBRECHATS_OWN = {
+    *("agents", "anthropic", "assistants", "azureassistants", "azureopenai", "bedrock", "custom", "google", "ollama"),
+    "openai",
+}
+"""Names of endpoints that LibreChat treats in ways of its own (`EModelEndpoint` of its data-provider, and Ollama)."""
+_KNOBS = {
+    "context_size": ("c", "ctx-size"),
+    "max_tokens": ("n", "predict", "n-predict"),
+    "batch_size": ("b", "batch-size"),
+    "threads": ("t", "threads"),
+    "gpu_layers": ("ngl", "gpu-layers", "n-gpu-layers"),
+    "parallel": ("np", "parallel"),
+}
+_OURS = (
+    *("m", "model", "a", "alias", "host", "port", "metrics", "offline", "webui", "ui", "models-dir", "models-preset"),
+    *("models-max", "models-autoload", "load-on-startup", "sleep-idle-seconds", "log-verbosity", "lv", "verbosity"),
+    *("hf-repo", "hf-file", "model-url", "api-prefix"),
+)
+_SECRETS = ("api-key", "api-key-file", "hf-token", "ssl-key-file")
+_TAKEN = {
+    **{flag: f"has a key of its own: write runtime.{key}" for key, flags in _KNOBS.items() for flag in flags},
+    **dict.fromkeys(_OURS, "is set by this program: leave it out"),
+    **dict.fromkeys(_SECRETS, "would put a secret into an argument list: leave it out"),
+}
+"""llama-server's flags that `extra_args` may not have, and what to do instead."""
 
 
 def problems(config: StackConfig) -> list[Problem]:
@@ -93,10 +119,11 @@ def _floats(tag: str) -> bool:
 
 def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
     """A Secret that must be there before the namespace that would hold it."""
-    if config.cluster.create_namespace and (config.hub.token_secret or not config.has_master_key):
+    if config.cluster.create_namespace and any(secret.external is None for secret in config.named_secrets):
         remedy = (
             "the Secrets that the stack names must be there before it: make namespace and Secrets and write false, "
-            "or keep the master key in the stack (pulumi config set --secret llama-chat:master_key) and no hub token"
+            "or keep the master key in the stack (pulumi config set --secret llama-chat:master_key) and no hub token, "
+            "or have them made (external)"
         )
         yield problem(("cluster", "create_namespace"), config.cluster.create_namespace, remedy)
 
@@ -104,7 +131,7 @@ def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
 def grace_too_short(config: StackConfig) -> Iterator[Problem]:
     """A grace period in which a long answer cannot end."""
     graces: list[tuple[Where, int | None]] = [(("grace_seconds",), config.grace_seconds)]
-    graces += [(("statics", i, "grace_seconds"), static.grace_seconds) for i, static in enumerate(config.statics)]
+    graces += [((*where, "grace_seconds"), entry.grace_seconds) for where, entry in _entries(config)]
     for where, seconds in graces:
         if seconds is not None and seconds < MIN_GRACE_SECONDS:
             remedy = f"must be at least {MIN_GRACE_SECONDS} seconds, so that a running answer ends before its pod does"
@@ -113,16 +140,45 @@ def grace_too_short(config: StackConfig) -> Iterator[Problem]:
 
 def answer_over_context(config: StackConfig) -> Iterator[Problem]:
     """An answer longer than a slot's context: it would be cut."""
-    runtimes: list[tuple[Where, Runtime]] = [(("runtime", "max_tokens"), config.runtime)]
-    for i, static in enumerate(config.statics):
-        own = static.runtime
-        if own.max_tokens is not None or own.context_size is not None:
-            key = "context_size" if own.max_tokens is None else "max_tokens"
-            runtimes.append((("statics", i, "runtime", key), filled(config.runtime, own)))
-    for where, runtime in runtimes:
-        if runtime.max_tokens > runtime.context_size:
+    for where, runtime, own in _runtimes(config):
+        written = [key for key in ("max_tokens", "context_size") if key in own]
+        if runtime.max_tokens > runtime.context_size and written:
             remedy = f"max_tokens ({runtime.max_tokens}) must fit into context_size ({runtime.context_size})"
-            yield problem(where, getattr(runtime, str(where[-1])), f"{remedy}: lower the one or raise the other")
+            value = getattr(runtime, written[0])
+            yield problem((*where, written[0]), value, f"{remedy}: lower the one or raise the other")
+
+
+def argument_taken(config: StackConfig) -> Iterator[Problem]:
+    """A flag of llama-server's that the program itself sets, or that would hold a secret."""
+    for where, runtime, own in _runtimes(config):
+        for name in runtime.extra_args if "extra_args" in own else ():
+            if name in _TAKEN:
+                yield problem((*where, "extra_args", name), runtime.extra_args[name], _TAKEN[name])
+
+
+def layers_without_gpu(config: StackConfig) -> Iterator[Problem]:
+    """Layers for a GPU that a backend does not have: its smoke test would look for them in vain."""
+    entries = dict(_entries(config))
+    for where, runtime, _ in _runtimes(config):
+        entry = entries.get(where[:2])
+        if entry and runtime.gpu_layers and filled(config.gpu, entry.gpu).resource == NO_GPU:
+            remedy = "without a GPU (gpu.resource: none) nothing is offloaded: write gpu_layers: 0"
+            yield problem((*where, "gpu_layers"), runtime.gpu_layers, remedy)
+
+
+def pool_without_image(config: StackConfig) -> Iterator[Problem]:
+    """A pool of llama-swap, and no image of it."""
+    for i, pool in enumerate(config.pools):
+        if pool.engine == "llama-swap" and not (pool.image or config.images.llama_swap):
+            remedy = f"{key_path(('pools', i))} runs llama-swap: add its image, or write engine: llama-server there"
+            yield Problem(key=key_path(("images", "llama_swap")), value=MISSING, remedy=remedy)
+
+
+def frontend_name_taken(config: StackConfig) -> Iterator[Problem]:
+    """A name that LibreChat keeps for an endpoint of its own: it refuses the whole document."""
+    name = config.frontend.endpoint_name
+    if name.casefold() in _LIBRECHATS_OWN:
+        yield problem(("frontend", "endpoint_name"), name, "is LibreChat's own endpoint: write another name")
 
 
 def router_swaps(config: StackConfig) -> Iterator[Problem]:
@@ -146,8 +202,6 @@ def plain_secret(config: StackConfig) -> Iterator[Problem]:
 
 def not_built_yet(config: StackConfig) -> Iterator[Problem]:
     """What has a key but does nothing yet. Whoever builds one of these deletes its line here."""
-    if config.pools:
-        yield problem(("pools",), list(config.pools), "is not built yet: leave swap pools out")
     if config.gateway.mode == "adopt":
         yield problem(("gateway", "mode"), "adopt", "is not built yet: write deploy")
     if config.frontend.mode == "adopt":
@@ -169,6 +223,10 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     namespace_too_late,
     grace_too_short,
     answer_over_context,
+    argument_taken,
+    layers_without_gpu,
+    pool_without_image,
+    frontend_name_taken,
     router_swaps,
     plain_secret,
     not_built_yet,
@@ -176,13 +234,29 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
 
 
 def _roles(config: StackConfig) -> Iterator[tuple[Where, str]]:
-    yield from ((("statics", i), static.role) for i, static in enumerate(config.statics))
-    yield from ((("pools", i), pool.role) for i, pool in enumerate(config.pools))
+    yield from ((where, entry.role) for where, entry in _entries(config))
+
+
+def _entries(config: StackConfig) -> Iterator[tuple[Where, Entry]]:
+    yield from ((("statics", i), static) for i, static in enumerate(config.statics))
+    yield from ((("pools", i), pool) for i, pool in enumerate(config.pools))
+
+
+def _runtimes(config: StackConfig) -> Iterator[tuple[Where, Runtime, set[str]]]:
+    """Every `runtime` of the stack with the values that hold there, and the keys that are written there."""
+    yield ("runtime",), config.runtime, config.runtime.model_fields_set
+    for where, entry in _entries(config):
+        runtime = filled(config.runtime, entry.runtime)
+        yield (*where, "runtime"), runtime, entry.runtime.model_fields_set
+        for j, model in enumerate(entry.models if isinstance(entry, Pool) else ()):
+            own = filled(runtime, model.runtime)
+            yield (*where, "models", j, "runtime"), own, model.runtime.model_fields_set
 
 
 def _images(config: StackConfig) -> Iterator[tuple[Where, str]]:
     for name, image in config.images.model_dump(exclude_none=True).items():
         yield ("images", name), image
+    yield from (((*where, "image"), entry.image) for where, entry in _entries(config) if entry.image)
 
 
 def _texts(where: Where, value: JsonValue) -> Iterator[tuple[Where, str]]:

@@ -13,7 +13,7 @@ DnsName = Annotated[
 Role = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=30, examples=["static-a"])]
 Quantity = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", examples=["250m", "16Gi"])]
 Group = Annotated[int, Field(ge=0)]
-GpuResource = Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$", examples=["amd.com/gpu"])]
+GpuResource = Annotated[str, Field(pattern=r"^([a-z0-9.-]+/[A-Za-z0-9._-]+|none)$", examples=["amd.com/gpu", "none"])]
 Image = Annotated[
     str,
     Field(
@@ -45,3 +45,8 @@ Revision = Annotated[
     str,
     Field(pattern=r"^([A-Za-z0-9_][A-Za-z0-9._+-]*/)*[A-Za-z0-9_][A-Za-z0-9._+-]*$", examples=["main", "v1.0"]),
 ]
+
+EnvName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", examples=["LITELLM_MASTER_KEY"])]
+# One text for a command line, a preset file and llama-swap's config: none of their comment and macro marks.
+FlagName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", examples=["cache-type-k"])]
+FlagValue = bool | int | float | Annotated[str, Field(pattern=r"^[^#;$\x00-\x1f]+$", examples=["q8_0"])]

@@ -15,15 +15,17 @@ from config.model import StackConfig
 from local.bring_up import build_tools
 from local.toolchain import Tools
 
+CONTEXTS = ("homelab", "llama-chat-local", "homelab-prod", "homelab-staging")
 VALUES: dict[str, Any] = {
     "cluster": {"context": "homelab", "namespace": "ai"},
     "gpu": {"resource": "amd.com/gpu", "vram_gib": 48, "supplemental_groups": [44, 109]},
     "images": {
         "llama_server": "ghcr.io/ggml-org/llama.cpp:server-rocm-b1",
+        "llama_swap": "ghcr.io/mostlygeek/llama-swap:v1-rocm-b1",
         "python": "docker.io/library/python:3.13-slim",
         "litellm": "ghcr.io/berriai/litellm:v1",
     },
-    "nodes": {"static-a": "gpu-node-1", "static-b": "gpu-node-2"},
+    "nodes": {"static-a": "gpu-node-1", "static-b": "gpu-node-2", "swap": "gpu-node-3"},
     "runtime": {"context_size": 32768, "max_tokens": 4096, "parallel": 2},
     "storage": {"class_name": "local-path", "size_gib": 80},
     "startup_seconds": 600,
@@ -39,6 +41,25 @@ VALUES: dict[str, Any] = {
             "runtime": {"context_size": 65536, "gpu_layers": 0},
             "resources": {"memory": "24Gi"},
         },
+    ],
+    "pools": [
+        {
+            "role": "swap",
+            "load_seconds": 240,
+            "models": [
+                {
+                    "name": "Llama-3.1-70B-Instruct",
+                    "repo": "bartowski/Meta-Llama-3.1-70B-Instruct-GGUF",
+                    "quant": "Q4_K_M",
+                    "runtime": {"context_size": 8192, "parallel": 1},
+                },
+                {
+                    "name": "DeepSeek-R1-Distill",
+                    "repo": "unsloth/DeepSeek-R1-Distill-Qwen-32B-GGUF",
+                    "quant": "Q4_K_M",
+                },
+            ],
+        }
     ],
     "hub": {"token_secret": {"name": "hf-token", "key": "token"}},
     "gateway": {"master_key_secret": {"name": "litellm", "key": "master-key"}},
@@ -79,9 +100,9 @@ def config(values: dict[str, Any]) -> StackConfig:
 
 @pytest.fixture
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A kubeconfig that knows the contexts `homelab` and `llama-chat-local`, and no cluster behind them."""
+    """A kubeconfig that knows the contexts of all stacks, and no cluster behind them."""
     path = tmp_path / "kubeconfig"
-    contexts: list[dict[str, Any]] = [{"name": name, "context": {}} for name in ("homelab", "llama-chat-local")]
+    contexts: list[dict[str, Any]] = [{"name": name, "context": {}} for name in CONTEXTS]
     path.write_text(yaml.safe_dump({"contexts": contexts}))
     monkeypatch.setenv("KUBECONFIG", str(path))
     return path

@@ -18,19 +18,59 @@ LOCAL = Path(__file__).parents[2] / "Pulumi.local.yaml"
 
 def test_the_local_stack_loads_whole() -> None:
     config = load_file(LOCAL)
-    (backend,) = config.backends
-    assert (backend.name, backend.host, backend.model.name) == ("llama-static-a", "gpu-static-a", "gemma-3-270m")
-    assert (backend.runtime.context_size, backend.runtime.parallel, backend.runtime.gpu_layers) == (1024, 2, 0)
+    assert [(backend.name, backend.host) for backend in config.backends] == [
+        ("llama-static-a", "gpu-static-a"),
+        ("llama-static-b", "gpu-static-b"),
+        ("llama-swap", "gpu-swap"),
+    ]
+    assert config.exposed_names == ("gemma-3-270m", "tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dirac")
+    runtime = config.pinned[0].served.runtime
+    assert (runtime.context_size, runtime.parallel, runtime.gpu_layers) == (1024, 2, 0)
     assert (config.cluster.context, config.cluster.namespace) == ("llama-chat-local", "ai")
     assert (config.startup_seconds, config.grace_seconds, config.steady) == (300, 60, False)
 
 
 def test_a_backends_own_values_beat_the_stacks(values: Values) -> None:
     values["statics"][1] |= {"runtime": {"context_size": 65536}, "gpu": {"vram_gib": 24}, "grace_seconds": 90}
+    first, second = checked(values).pinned
+    assert (first.served.runtime.context_size, first.gpu.vram_gib, first.grace_seconds) == (4096, 48, 300)
+    assert (second.served.runtime.context_size, second.gpu.vram_gib, second.grace_seconds) == (65536, 24, 90)
+    assert second.served.runtime.max_tokens == 1024
+
+
+def test_a_backends_own_image_tolerations_and_pull_secrets_stand_for_the_stacks(values: Values) -> None:
+    values |= {"tolerations": [{"key": "gpu"}], "pull_secrets": ["mirror"]}
+    values["statics"][1] |= {"image": "reg.example/llama:cuda-1", "tolerations": [], "pull_secrets": []}
     first, second = checked(values).backends
-    assert (first.runtime.context_size, first.gpu.vram_gib, first.grace_seconds) == (4096, 48, 300)
-    assert (second.runtime.context_size, second.gpu.vram_gib, second.grace_seconds) == (65536, 24, 90)
-    assert second.runtime.max_tokens == 1024
+    assert (first.image, len(first.tolerations), first.pull_secrets) == ("reg.example/llama:b1", 1, ("mirror",))
+    assert (second.image, second.tolerations, second.pull_secrets) == ("reg.example/llama:cuda-1", (), ())
+
+
+def test_a_pooled_models_knobs_beat_the_pools_and_those_the_stacks(values: Values) -> None:
+    values["nodes"]["swap"] = "gpu-3"
+    values["images"]["llama_swap"] = "reg.example/llama-swap:v1"
+    values["pools"] = [
+        {
+            "role": "swap",
+            "runtime": {"parallel": 1, "context_size": 8192},
+            "models": [
+                {"name": "Phi-4", "repo": "unsloth/Phi-4", "quant": "Q4_K_M", "runtime": {"context_size": 2048}},
+                {"name": "Gemma-3", "repo": "unsloth/Gemma-3", "quant": "Q4_K_M"},
+            ],
+        }
+    ]
+    (pool,) = checked(values).pooled
+    assert [(served.name, served.runtime.context_size) for served in pool.models] == [
+        ("Phi-4", 2048),
+        ("Gemma-3", 8192),
+    ]
+    assert {(served.runtime.parallel, served.runtime.max_tokens) for served in pool.models} == {(1, 1024)}
+    assert (pool.engine, pool.max_loaded, pool.smoke, pool.image) == (
+        "llama-swap",
+        1,
+        "changed",
+        "reg.example/llama-swap:v1",
+    )
 
 
 def test_scalars_may_be_text_as_pulumi_config_set_writes_them(values: Values) -> None:

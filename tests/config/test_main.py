@@ -12,7 +12,8 @@ def test_a_sound_file_gives_one_line() -> None:
     file = str(ROOT / "Pulumi.local.yaml")
     result = CliRunner().invoke(app, ["check", file])
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"{file}: ok, 1 backend: gemma-3-270m on gpu-static-a\n"
+    where = "gemma-3-270m on gpu-static-a, tiny-ada on gpu-static-b, tiny-bohr tiny-curie tiny-dirac on gpu-swap"
+    assert result.stdout == f"{file}: ok, 5 models: {where}\n"
 
 
 def test_each_problem_gives_one_line_on_stderr(tmp_path: Path) -> None:
@@ -26,6 +27,13 @@ def test_each_problem_gives_one_line_on_stderr(tmp_path: Path) -> None:
         "llama-chat:grace_seconds",
         str(tmp_path / "none.yaml"),
     ]
+
+
+def test_the_committed_reference_is_what_the_models_say() -> None:
+    printed = CliRunner().invoke(app, ["reference"]).stdout
+    assert printed == (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    for key in ("| `max_loaded` | `1` |", "## hub.token_secret.external", "| `engine` | `llama-swap` |"):
+        assert key in printed
 
 
 def test_schema_and_project_are_printed_whole() -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from config.errors import Problem
 from config.load import load_file
-from config.model import Model, Pool, StackConfig
+from config.model import StackConfig
 from config.naming import ALIASES, alias_as_name, is_alias, name_taken
+from config.parts import Model, Pool, PoolModel
 
 Values = dict[str, Any]
 BothWays = Callable[[Values], tuple[Problem, ...]]
@@ -25,7 +26,9 @@ def stack(*names: str, pooled: tuple[str, ...] = ()) -> StackConfig:
         return static.model.model_copy(update={"name": name})
 
     statics = tuple(static.model_copy(update={"model": model(name)}) for name in names)
-    pools = (Pool(role="swap", models=tuple(model(name) for name in pooled)),) if pooled else ()
+    pools = (
+        (Pool(role="swap", models=tuple(PoolModel(**model(name).model_dump()) for name in pooled)),) if pooled else ()
+    )
     return LOCAL.model_copy(update={"statics": statics, "pools": pools})
 
 

@@ -7,7 +7,8 @@ from pydantic import JsonValue
 from config import policy
 from config.errors import Problem
 from config.load import checked
-from config.model import StackConfig, Static
+from config.model import StackConfig
+from config.parts import Static
 
 Values = dict[str, Any]
 BothWays = Callable[[Values], tuple[Problem, ...]]
@@ -162,21 +163,79 @@ def test_the_router_is_taken_where_it_does_not_swap(
     assert list(policy.router_swaps(config)) == []
 
 
+def test_a_pool_of_llama_swap_needs_its_image(values: Values, both_ways: BothWays) -> None:
+    (problem,) = both_ways(with_pool(values))
+    assert lines([problem]) == [("images.llama_swap", "(missing)")]
+    assert problem.remedy == ("llama-chat:pools[0] runs llama-swap: add its image, or write engine: llama-server there")
+    values["pools"][0]["image"] = "reg.example/llama-swap:v1"
+    assert checked(values).pooled[0].image == "reg.example/llama-swap:v1"
+
+
+def test_a_backends_own_image_is_judged_like_the_stacks(values: Values, both_ways: BothWays) -> None:
+    values["statics"][1]["image"] = "reg.example/llama:nightly"
+    assert lines(both_ways(values)) == [("statics[1].image", "reg.example/llama:nightly")]
+
+
+def test_a_flag_that_the_program_sets_is_refused_where_it_is_written(values: Values, both_ways: BothWays) -> None:
+    values["runtime"]["extra_args"] = {"ctx-size": 4096, "cache-type-k": "q8_0"}
+    values["statics"][1]["runtime"] = {"extra_args": {"alias": "x", "api-key": "y", "mlock": True}}
+    values = with_pool(values, engine="llama-server")
+    values["pools"][0]["models"][1] = SWAP | {"name": "Gemma-3", "runtime": {"extra_args": {"port": 1}}}
+    problems = both_ways(values)
+    assert lines(problems) == [
+        ("runtime.extra_args.ctx-size", "4096"),
+        ("statics[1].runtime.extra_args.alias", "x"),
+        ("statics[1].runtime.extra_args.api-key", "y"),
+        ("pools[0].models[1].runtime.extra_args.port", "1"),
+    ]
+    assert problems[0].remedy == "has a key of its own: write runtime.context_size"
+    assert problems[2].remedy == "would put a secret into an argument list: leave it out"
+
+
+@pytest.mark.parametrize("value", ["a # comment", "a;b", "${PORT}", "two\nlines"])
+def test_a_flags_value_that_an_engine_would_misread_is_refused(value: str, values: Values, both_ways: BothWays) -> None:
+    values["runtime"]["extra_args"] = {"chat-template-file": value}
+    assert both_ways(values)[0].key.startswith("llama-chat:runtime.extra_args.chat-template-file")
+
+
+def test_layers_for_a_gpu_that_is_not_there_are_refused(values: Values, both_ways: BothWays) -> None:
+    values["statics"][1]["gpu"] = {"resource": "none"}
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("statics[1].runtime.gpu_layers", "999")]
+    values["statics"][1]["runtime"] = {"gpu_layers": 0}
+    assert checked(values).backends[1].gpu.resource == "none"
+
+
+def test_a_name_that_librechat_keeps_for_itself_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["frontend"] = {"endpoint_name": "openAI"}
+    assert lines(both_ways(values)) == [("frontend.endpoint_name", "openAI")]
+
+
+def test_a_pools_grace_is_judged_too(values: Values, both_ways: BothWays) -> None:
+    values = with_pool(values, engine="llama-server", grace_seconds=30)
+    assert lines(both_ways(values)) == [("pools[0].grace_seconds", "30")]
+
+
+def test_secrets_that_the_operator_makes_may_come_with_the_namespace(values: Values) -> None:
+    external = {"store": "vault", "remote_key": "secret/data/ai/litellm", "remote_property": "master-key"}
+    values["cluster"]["create_namespace"] = True
+    values["gateway"]["master_key_secret"] |= {"external": external}
+    ((secret, source),) = checked(values).external_secrets
+    assert (secret.name, source.store, source.store_kind) == ("litellm", "vault", "ClusterSecretStore")
+
+
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
         ("gateway", {"mode": "adopt"}, ("gateway.mode", "adopt")),
         ("frontend", {"mode": "adopt"}, ("frontend.mode", "adopt")),
         ("migration", {"phase": "cutover"}, ("migration.phase", "cutover")),
-        ("pools", [pool()], ("pools", "[…]")),
     ],
 )
 def test_what_is_not_built_yet_is_refused(
-    name: str, value: JsonValue, expected: tuple[str, str], values: Values, both_ways: BothWays
+    name: str, value: Values, expected: tuple[str, str], values: Values, both_ways: BothWays
 ) -> None:
-    values[name] = values.get(name, {}) | value if isinstance(value, dict) else value
-    if name == "pools":
-        values["nodes"]["swap"] = "gpu-3"
+    values[name] = values.get(name, {}) | value
     (problem,) = both_ways(values)
     assert lines([problem]) == [expected]
     assert problem.remedy.startswith("is not built yet: ")

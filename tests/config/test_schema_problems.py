@@ -164,7 +164,10 @@ def test_is_refused_with_key_value_and_remedy(case: Case, values: Values, both_w
     ("path", "description"),
     [
         ("gateway", "The LiteLLM in front of all backends"),
-        ("gpu.resource", "extended resource name, such as amd.com/gpu or nvidia.com/gpu"),
+        (
+            "gpu.resource",
+            "extended resource name: amd.com/gpu, nvidia.com/gpu, gpu.intel.com/i915 …; none is CPU only",
+        ),
         ("statics.1.model.quant", "quantisation, such as Q4_K_M"),
     ],
 )

@@ -41,8 +41,9 @@ def at(where: tuple[str | int, ...]) -> JsonValue:
     return value
 
 
-PLACES = list(places(LOCAL))
-OBJECTS = [(), *(where for where in PLACES if isinstance(at(where), dict))]
+# a host may be called sk-…: the cluster itself tells whether it is one of its nodes
+PLACES = [where for where in places(LOCAL) if where[0] != "nodes" or len(where) == 1]
+OBJECTS = [(), *(where for where in places(LOCAL) if isinstance(at(where), dict))]
 
 
 def message(values: Values) -> str:
