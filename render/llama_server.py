@@ -1,18 +1,28 @@
 """llama-server's arguments, and the records of what it serves that pods and people read."""
 
 import re
+from collections.abc import Mapping
 
-from config.model import Backend, Model, StackConfig
+from config.backend import Backend, PinnedBackend, PoolBackend, Served
+from config.model import StackConfig
+from config.parts import Model
+from render.budget import budget
 from render.document import Document
 
 PORT = 8080
 MODELS = "/models"
 """Where a backend's volume is mounted."""
 WEIGHTS = f"{MODELS}/weights"
+CATALOG = "/server"
+"""Where a pool's own documents are mounted."""
 LAYERS_VERBOSITY = 4
 """From here on the log tells the offloaded layers, which the smoke test reads (b11434's common/log.cpp)."""
 FIRST_SHARD = re.compile(r"-00001-of-\d{5}\.gguf$")
 """The end of a split GGUF's first shard, the one that the loader wants to be given (llama.cpp's `llama_split_path`)."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's own network: its Service and probes must reach it
+
+Flags = dict[str, str | int | float | bool]
+"""llama-server's flags without their dashes; true is one that stands alone, false its `no-` form."""
 
 
 def base_url(config: StackConfig, backend: Backend) -> str:
@@ -20,50 +30,92 @@ def base_url(config: StackConfig, backend: Backend) -> str:
     return f"http://{backend.name}.{config.cluster.namespace}.svc.cluster.local:{PORT}"
 
 
-def model_path(model: Model) -> str:
+def model_path(backend: Backend, model: Model) -> str:
     """The path that the server opens: fixed, but for a split GGUF, whose loader demands the shard's own name."""
+    folder = f"{WEIGHTS}/{model.name}" if isinstance(backend, PoolBackend) else WEIGHTS
     if model.filename and FIRST_SHARD.search(model.filename):
-        return f"{WEIGHTS}/{model.filename.rsplit('/', 1)[-1]}"
-    return f"{WEIGHTS}/model.gguf"
+        return f"{folder}/{model.filename.rsplit('/', 1)[-1]}"
+    return f"{folder}/model.gguf"
 
 
-def arguments(backend: Backend) -> list[str]:
-    """llama-server's command line, every value explicit: unset ones are shrunk to fit memory (its `--fit`)."""
-    runtime = backend.runtime
-    return [
-        *("--host", "0.0.0.0"),  # noqa: S104 - a pod's own network: its Service and probes must reach it
-        *("--port", str(PORT)),
-        *("--model", model_path(backend.model)),
-        *("--alias", backend.model.name),
-        *("--ctx-size", str(runtime.context_size * runtime.parallel)),
-        *("--parallel", str(runtime.parallel)),
-        *("--n-predict", str(runtime.max_tokens)),
-        *("--batch-size", str(runtime.batch_size)),
-        *("--threads", str(runtime.threads)),
-        *("--n-gpu-layers", str(runtime.gpu_layers)),
-        "--metrics",
-        "--offline",
-        "--no-webui",
-        *(("--log-verbosity", str(LAYERS_VERBOSITY)) if runtime.gpu_layers else ()),
-    ]
-
-
-def model_record(config: StackConfig, backend: Backend, deadline_seconds: int) -> Document:
-    """Which model is fetched and from where: what the fetch script reads."""
-    model = backend.model
+def model_flags(backend: Backend, served: Served) -> Flags:
+    """What makes a server serve this model, every value explicit: unset ones are shrunk to fit memory (its `--fit`)."""
+    runtime = served.runtime
     return {
-        "name": model.name,
-        "repo": model.repo,
-        "quant": model.quant,
-        "filename": model.filename,
-        "revision": model.revision,
-        "endpoint": config.hub.endpoint,
-        "model_path": model_path(model),
-        "deadline_seconds": deadline_seconds,
+        "model": model_path(backend, served.model),
+        "alias": served.name,
+        "ctx-size": runtime.context_size * runtime.parallel,
+        "parallel": runtime.parallel,
+        "n-predict": runtime.max_tokens,
+        "batch-size": runtime.batch_size,
+        "threads": runtime.threads,
+        "n-gpu-layers": runtime.gpu_layers,
+        **({"log-verbosity": LAYERS_VERBOSITY} if runtime.gpu_layers else {}),
+        **runtime.extra_args,
     }
 
 
+SERVER_FLAGS: Flags = {"metrics": True, "offline": True, "webui": False}
+"""What every server of ours runs with, a router and its children too."""
+
+
+def arguments(backend: PinnedBackend) -> list[str]:
+    """The command line of a server with one model."""
+    return command_line({"host": ANY_ADDRESS, "port": PORT, **model_flags(backend, backend.served), **SERVER_FLAGS})
+
+
+def router_arguments(backend: PoolBackend) -> list[str]:
+    """The command line of llama-server as the router of a pool (b11434's tools/server/README.md, "router mode")."""
+    presets = {"models-preset": f"{CATALOG}/presets.ini", "models-max": backend.max_loaded}
+    return command_line({"host": ANY_ADDRESS, "port": PORT, **presets, **SERVER_FLAGS})
+
+
+def router_presets(backend: PoolBackend) -> str:
+    """The router's `presets.ini`: one section a model, named as users name it; the first ones load at the start."""
+    idle: Flags = {"sleep-idle-seconds": backend.ttl_seconds} if backend.ttl_seconds else {}
+    lines = ["version = 1"]
+    for index, served in enumerate(backend.models):
+        flags = model_flags(backend, served) | idle | {"load-on-startup": index < backend.max_loaded}
+        # the router gives each child the section's name as its alias
+        del flags["alias"]
+        flags["parallel"] = min(served.runtime.parallel, backend.concurrency_limit)
+        flags["ctx-size"] = served.runtime.context_size * int(flags["parallel"])
+        lines += ["", f"[{served.name}]", *(f"{name} = {_ini(value)}" for name, value in flags.items())]
+    return "\n".join(lines) + "\n"
+
+
+def command_line(flags: Mapping[str, str | int | float | bool]) -> list[str]:
+    """Flags as separate arguments."""
+    line: list[str] = []
+    for name, value in flags.items():
+        match value:
+            case bool():
+                line.append(f"--{name}" if value else f"--no-{name}")
+            case _:
+                line += [f"--{name}", str(value)]
+    return line
+
+
+def fetch_record(config: StackConfig, backend: Backend) -> Document:
+    """Which models are fetched, from where and to where: what the fetch script reads."""
+    return {
+        "endpoint": config.hub.endpoint,
+        "deadline_seconds": budget(backend).fetch,
+        "models": [model_record(backend, served.model) for served in backend.models],
+    }
+
+
+def model_record(backend: Backend, model: Model) -> Document:
+    """One model's triple, and the path at which its server finds it."""
+    triple = {field: getattr(model, field) for field in ("name", "repo", "quant", "filename", "revision")}
+    return {**triple, "model_path": model_path(backend, model)}
+
+
 def server_record(backend: Backend) -> Document:
-    """Which knobs the server runs with."""
+    """Which knobs each model runs with."""
     gpu = {"resource": backend.gpu.resource, "count": backend.gpu.count}
-    return {"name": backend.model.name, "runtime": backend.runtime.model_dump(), "gpu": gpu}
+    return {"gpu": gpu, "models": {served.name: served.runtime.model_dump() for served in backend.models}}
+
+
+def _ini(value: str | float | bool) -> str:  # noqa: FBT001 - a flag's value as it stands in the config
+    return str(value).lower() if isinstance(value, bool) else str(value)

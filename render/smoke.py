@@ -1,29 +1,45 @@
 """What the smoke tests expect of a backend and of the gateway."""
 
-from config.model import Backend, StackConfig
-from render.document import Document
-from render.litellm import api_base
-from render.llama_server import base_url
+from config.backend import Backend, PoolBackend, Served
+from config.model import StackConfig
+from render.budget import GATEWAY_START_SECONDS, SMOKE_SECONDS, budget
+from render.document import Document, content_hash
+from render.litellm import api_base, route
+from render.llama_server import base_url, model_flags, model_record
 
 
-def backend_expectation(config: StackConfig, backend: Backend, pods: Document, deadline_seconds: int) -> Document:
-    """A backend serves exactly its model, under its name, on the GPU if it has layers there."""
+def backend_expectation(config: StackConfig, backend: Backend, pods: Document) -> Document:
+    """A backend serves exactly its models, under their names, on the GPU if it has layers there."""
     return {
+        "namespace": config.cluster.namespace,
         "url": base_url(config, backend),
-        "models": [backend.model.name],
-        "gpu_layers": backend.runtime.gpu_layers,
-        "deadline_seconds": deadline_seconds,
+        "start_seconds": SMOKE_SECONDS,
+        "models": [
+            {**_asked(backend, served), "content": _model_content(backend, served)} for served in backend.models
+        ],
+        "gpu_layers": min(served.runtime.gpu_layers for served in backend.models),
         "pods": pods,
     }
 
 
-def gateway_expectation(config: StackConfig, pods: Document, deadline_seconds: int) -> Document:
-    """The gateway lists exactly the exposed names and sends each to its backend."""
+def gateway_expectation(config: StackConfig, url: str, content: str) -> Document:
+    """The gateway at `url` lists exactly the exposed names and sends each to its backend.
+
+    `content` is that of the gateway's pod without its routes: a route passed once passes again where both are the same.
+    """
     return {
-        "url": gateway_url(config),
-        "routes": {backend.model.name: api_base(config, backend) for backend in config.backends},
-        "deadline_seconds": deadline_seconds,
-        "pods": pods,
+        "namespace": config.cluster.namespace,
+        "url": url,
+        "start_seconds": GATEWAY_START_SECONDS,
+        "models": [
+            {
+                **_asked(backend, served),
+                "content": content_hash([content, route(config, backend, served)]),
+                "api_base": api_base(config, backend),
+            }
+            for backend in config.backends
+            for served in backend.models
+        ],
     }
 
 
@@ -31,3 +47,21 @@ def gateway_url(config: StackConfig) -> str:
     """The gateway's address inside the cluster."""
     gateway = config.gateway
     return f"http://{gateway.deployment}.{config.cluster.namespace}.svc.cluster.local:{gateway.port}"
+
+
+def smoke_seconds(backend: Backend) -> int:
+    """The most that all models of a backend may take to be asked, once it answers at all."""
+    return budget(backend).smoke * len(backend.models)
+
+
+def _asked(backend: Backend, served: Served) -> Document:
+    """`skip_passed`: a model that an earlier test found in order, and that did not change since, is not asked again."""
+    skip_passed = isinstance(backend, PoolBackend) and backend.smoke == "changed"
+    return {"name": served.name, "deadline_seconds": budget(backend).smoke, "skip_passed": skip_passed}
+
+
+def _model_content(backend: Backend, served: Served) -> str:
+    """Changes whenever this model's server does."""
+    server = {"image": backend.image, "host": backend.host, "gpu": backend.gpu.model_dump()}
+    engine = backend.engine if isinstance(backend, PoolBackend) else None
+    return content_hash([server, engine, model_flags(backend, served), model_record(backend, served.model)])

@@ -10,6 +10,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 
 from config.model import StackConfig
+from render.budget import budget
 from render.document import to_yaml
 from render.litellm import litellm
 
@@ -34,8 +35,9 @@ def test_the_document_is_as_recorded(config: StackConfig, snapshot: SnapshotAsse
 
 def test_no_request_outlives_the_drain_of_the_pod_that_answers_it(config: StackConfig) -> None:
     document = json.loads(json.dumps(litellm(config)))
-    for route, backend in zip(document["model_list"], config.backends, strict=True):
-        assert route["litellm_params"]["timeout"] < backend.grace_seconds
+    drains = [budget(backend).drain for backend in config.backends for _ in backend.models]
+    for route, drain in zip(document["model_list"], drains, strict=True):
+        assert route["litellm_params"]["timeout"] < drain
 
 
 @pytest.mark.timeout(300)
@@ -53,9 +55,11 @@ def test_the_real_litellm_loads_it_and_routes_each_name_to_its_backend(config: S
         env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": "sk-only-for-this-test"},
     )
     seen = json.loads(loaded.stdout.splitlines()[-1])
-    assert seen["names"] == ["GLM-4.7-Flash", "Qwen3-Coder-30B-A3B"]
+    assert seen["names"] == list(config.exposed_names)
     assert seen["bases"] == {
         "GLM-4.7-Flash": "http://llama-static-a.ai.svc.cluster.local:8080/v1",
         "Qwen3-Coder-30B-A3B": "http://llama-static-b.ai.svc.cluster.local:8080/v1",
+        "Llama-3.1-70B-Instruct": "http://llama-swap.ai.svc.cluster.local:8080/v1",
+        "DeepSeek-R1-Distill": "http://llama-swap.ai.svc.cluster.local:8080/v1",
     }
     assert "sk-only-for-this-test" not in path.read_text()
