@@ -8,11 +8,20 @@ from pathlib import Path
 from local.system import venv_command
 from local.toolchain.installed import installed_kubectl, installed_pulumi
 from local.toolchain.native import LlamaServer, Pause
-from local.toolchain.pieces import COREDNS, KUBECTL, KUBERNETES, PROVIDER, PULUMI
+from local.toolchain.pieces import ACTIONLINT, COREDNS, KUBE_SCORE, KUBECTL, KUBERNETES, PROVIDER, PULUMI
 from local.toolchain.plugin import ask_pulumi, build_plugin, plugin_stands
 from local.toolchain.store import Recipe, folder, link, make
 
-RECIPES: tuple[Recipe, ...] = (PULUMI, KUBECTL, KUBERNETES, COREDNS, LlamaServer(), Pause())
+RECIPES: tuple[Recipe, ...] = (
+    PULUMI,
+    KUBECTL,
+    KUBERNETES,
+    COREDNS,
+    LlamaServer(),
+    Pause(),
+    ACTIONLINT,
+    KUBE_SCORE,
+)
 INSTALLED = {"pulumi": installed_pulumi, "kubectl": installed_kubectl}
 
 

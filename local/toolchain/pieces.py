@@ -68,3 +68,17 @@ COREDNS = GoPiece(
     commands=("coredns",),
     modules=(GoModule(folder="coredns", packages=("github.com/coredns/coredns",)),),
 )
+
+# What only the tests and the people who work on this code run.
+ACTIONLINT = GoPiece(
+    name="actionlint",
+    version="1.7.12",
+    commands=("actionlint",),
+    modules=(GoModule(folder="actionlint", packages=("github.com/rhysd/actionlint/cmd/actionlint",)),),
+)
+KUBE_SCORE = GoPiece(
+    name="kube-score",
+    version="1.20.0",
+    commands=("kube-score",),
+    modules=(GoModule(folder="kube-score", packages=("github.com/zegl/kube-score/cmd/kube-score",)),),
+)
