@@ -9,7 +9,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from config.errors import UserError
-from config.model import SecretKey, StackConfig
+from config.model import StackConfig
+from config.parts import SecretKey
 from local import machine, models
 from local.console import say
 from local.images import catalog, publish

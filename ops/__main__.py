@@ -23,8 +23,11 @@ from local.uv import uv_command
 from ops.chat import QUESTION, curl_line, first_reply
 from ops.engine import Engine, local_engine, own_engine, refuse_running
 from ops.kube import Kube
+from ops.pin import pin
 from ops.preflight import preflight
-from ops.stack import Stack, read_stack
+from ops.smoke import smoke
+from ops.stack import Stack, read_stack, stack_file
+from ops.verify import print_table, verify
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -61,6 +64,37 @@ def preview(
         if chosen.is_local:
             held.enter_context(sole_user(_own_machine(chosen)))
         raise typer.Exit(_engine(chosen).preview(*options))
+
+
+@app.command("verify")
+def run_verify(stack: StackName = "local", config_file: ConfigFile = None) -> None:
+    """Run the whole validation checklist against the live stack; exit 1 when a check fails."""
+    chosen = read_stack(stack, config_file)
+    checks = verify(chosen.config, _kube(chosen))
+    print_table(checks)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command("smoke")
+def run_smoke(stack: StackName = "local", config_file: ConfigFile = None) -> None:
+    """Run the smoke tests of the live stack again, all models; exit 1 when one fails."""
+    chosen = read_stack(stack, config_file)
+    verdicts = smoke(chosen.config, _kube(chosen))
+    if not all(verdict.ok for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command("pin")
+def run_pin(
+    stack: Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml is read and written")],
+    *,
+    update: Annotated[bool, typer.Option("--update", help="read digests anew that are there already")] = False,
+) -> None:
+    """Write into a stack file the digest that each image's registry reports for its tag."""
+    for image in pin(stack_file(stack), update=update):
+        said = "as before" if image.after == image.before else f"was {image.before}"
+        say(f"{image.key}: {image.after} ({said})")
 
 
 @app.command()
@@ -110,11 +144,11 @@ def _up_here(stack: Stack) -> None:
         bring_up(instance, built, config)
         # what was repaired may lack what Pulumi set: a node that came back has lost its label
         _engine(stack).up("--yes", "--skip-preview", "--refresh")
-    model = config.statics[0].model.name
     say(f"you: {QUESTION}")
-    say(f"{model}: {first_reply(instance, model)}")
+    for model in config.exposed_names:
+        say(f"{model}: {first_reply(instance, model)}")
     say("Go on with:")
-    sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, model) + "\n")
+    sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, config.exposed_names[0]) + "\n")
 
 
 def _own_machine(stack: Stack) -> Instance:
@@ -125,19 +159,22 @@ def _own_machine(stack: Stack) -> Instance:
     return current_instance()
 
 
+def _kube(stack: Stack, *tools: str) -> Kube:
+    """Kubectl in the stack's context, with other tools that are needed beside it."""
+    os.environ.update(ensure("kubectl", *tools).env())
+    if stack.is_local:
+        os.environ.update(pulumi_environment(current_instance()))
+        os.environ.pop("PULUMI_CONFIG_PASSPHRASE", None)  # an operator's own would win over the kept one
+    return Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace)
+
+
 def _engine(stack: Stack) -> Engine:
     """Pulumi for the stack, once the cluster was found to hold all that the stack names."""
-    instance = current_instance()
-    os.environ.update(ensure("pulumi", "kubectl").env())
+    kube = _kube(stack, "pulumi")
     # Pulumi's Python host starts the program with uv
     os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
-    if stack.is_local:
-        os.environ.update(pulumi_environment(instance))
-        os.environ.pop("PULUMI_CONFIG_PASSPHRASE", None)  # an operator's own would win over the kept one
-    preflight(
-        stack.config, Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace), stack.name
-    )
-    return local_engine(stack, instance) if stack.is_local else own_engine(stack)
+    preflight(stack.config, kube, stack.name)
+    return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
 
 
 def _terminated(number: int, _: object) -> None:

@@ -1,13 +1,16 @@
 """The cluster as kubectl sees it, in the context that the stack names."""
 
+import base64
 import json
+import re
 import subprocess
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from config.errors import UserError
 
 TIMEOUT_SECONDS = 15
+_HEADER_TEXT = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,18 @@ class Kube:
         listed = json.loads(self.run("get", kind, "-o", "json"))
         return {str(item["metadata"]["name"]): cast("dict[str, object]", item) for item in listed["items"]}
 
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One object; UserError where it is not there."""
+        return cast("dict[str, Any]", json.loads(self.run("get", kind, name, "-o", "json")))
+
+    def listed(self, kind: str, *options: str) -> list[dict[str, Any]]:
+        """The objects of a kind in the namespace that options such as `-l key=value` pick."""
+        return cast("list[dict[str, Any]]", json.loads(self.run("get", kind, *options, "-o", "json"))["items"])
+
+    def raw(self, path: str) -> str:
+        """What the API server answers at a path; UserError where it is no 2xx."""
+        return self.run("get", "--raw", path)
+
     def labels(self, kind: str) -> dict[str, dict[str, str]]:
         """The labels of all objects of a kind in the namespace, by name; nothing else of them is read."""
         row = '{.metadata.name}{"\\t"}{.metadata.labels}{"\\n"}'
@@ -46,16 +61,39 @@ class Kube:
             return None
         return self._checked(done, "get").split()
 
+    def secret_value(self, name: str, key: str) -> str:
+        """A Secret's value, for memory alone; UserError, which never shows it, where it can be no HTTP header."""
+        # a template that fails would print the whole Secret
+        data = cast("dict[str, str]", self.get("secret", name).get("data") or {})
+        if key not in data:
+            raise UserError(f"Secret {name} in namespace {self.namespace} has no key {key}: correct the stack or it.")
+        value = base64.b64decode(data[key]).decode(errors="replace")
+        if not _HEADER_TEXT.fullmatch(value):
+            raise UserError(f"Secret {name}: the value of {key} is empty or has a blank or line end: write it anew.")
+        return value
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start kubectl for as long as the caller lets it run; all that it prints comes in one pipe."""
+        return subprocess.Popen(
+            self._command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _command(self, *arguments: str) -> list[str]:
+        return ["kubectl", "--context", self.context, "--namespace", self.namespace, *arguments]
+
     def _checked(self, done: subprocess.CompletedProcess[str], verb: str) -> str:
         if done.returncode:
             raise UserError(f"kubectl {verb} failed in context {self.context}: {_last_line(done.stderr)}")
         return done.stdout
 
     def _call(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        command = ["kubectl", "--context", self.context, "--namespace", self.namespace]
         try:
             return subprocess.run(
-                [*command, f"--request-timeout={TIMEOUT_SECONDS}s", *arguments],
+                self._command(f"--request-timeout={TIMEOUT_SECONDS}s", *arguments),
                 input=stdin or "",  # never the terminal's: a login prompt would wait there unseen
                 capture_output=True,
                 text=True,

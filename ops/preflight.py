@@ -1,12 +1,16 @@
 """Look before you apply: what the stack names must exist, or nothing is changed."""
 
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
+from config.backend import Backend
 from config.errors import ConfigError, Problem, UserError
 from config.kubeconfig import require_context
-from config.model import SecretKey, StackConfig
+from config.model import StackConfig
+from config.parts import NO_GPU, SecretKey, Toleration
 from ops.kube import Kube
+
+EXTERNAL_SECRETS = "externalsecrets.external-secrets.io"
 
 
 def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
@@ -37,13 +41,27 @@ def _nodes(config: StackConfig, kube: Kube) -> Iterator[Problem]:
             yield Problem(key=f"llama-chat:nodes.{role}", value=host, remedy=remedy)
     for backend in config.backends:
         if backend.host in nodes:
-            status = cast("dict[str, dict[str, str]]", nodes[backend.host]["status"])
-            free = int(status.get("allocatable", {}).get(backend.gpu.resource, "0"))
-            if free < backend.gpu.count:
-                remedy = (
-                    f"node {backend.host} has {free} of {backend.gpu.resource}: correct the node, gpu or its driver"
-                )
-                yield Problem(key=f"llama-chat:nodes.{backend.role}", value=backend.host, remedy=remedy)
+            yield from _node(backend, cast("dict[str, Any]", nodes[backend.host]))
+
+
+def _node(backend: Backend, node: dict[str, Any]) -> Iterator[Problem]:
+    key = f"llama-chat:nodes.{backend.role}"
+    free = int(node["status"].get("allocatable", {}).get(backend.gpu.resource, "0"))
+    if backend.gpu.resource != NO_GPU and free < backend.gpu.count:
+        remedy = f"node {backend.host} has {free} of {backend.gpu.resource}: correct the node, gpu or its driver"
+        yield Problem(key=key, value=backend.host, remedy=remedy)
+    for taint in node.get("spec", {}).get("taints", []):
+        # those of Kubernetes' own tell a node's condition, and go with it
+        keeps_out = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith("node.kubernetes.io/")
+        if keeps_out and not any(_tolerates(it, taint) for it in backend.tolerations):
+            told = f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
+            yield Problem(key=key, value=backend.host, remedy=f"the node has the taint {told}: add it to tolerations")
+
+
+def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
+    """Kubernetes' own rule (https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/)."""
+    same_value = toleration.operator == "Exists" or (toleration.value or "") == taint.get("value", "")
+    return toleration.key == taint["key"] and same_value and toleration.effect in {None, taint["effect"]}
 
 
 def _storage(config: StackConfig, kube: Kube) -> Iterator[Problem]:
@@ -61,10 +79,23 @@ def _namespace(config: StackConfig, kube: Kube) -> Iterator[Problem]:
 
 
 def _secrets(config: StackConfig, kube: Kube) -> Iterator[Problem]:
-    if not config.has_master_key:  # else the stack makes that Secret itself
-        yield from _secret("llama-chat:gateway.master_key_secret", config.gateway.master_key_secret, kube)
-    if config.hub.token_secret:
-        yield from _secret("llama-chat:hub.token_secret", config.hub.token_secret, kube)
+    keys = {"gateway.master_key_secret": config.gateway.master_key_secret, "hub.token_secret": config.hub.token_secret}
+    # what is not among these the stack makes itself
+    named = [(f"llama-chat:{key}", secret) for key, secret in keys.items() if secret and secret in config.named_secrets]
+    for key, secret in named:
+        if secret.external is None:
+            yield from _secret(key, secret, kube)
+    if config.external_secrets and EXTERNAL_SECRETS not in kube.items("customresourcedefinitions"):
+        remedy = "the cluster has no External Secrets Operator: install it, or make the Secret and leave external out"
+        yield from (
+            Problem(key=f"{key}.external.store", value=secret.external.store, remedy=remedy)
+            for key, secret in named
+            if secret.external
+        )
+    for name in sorted(set(config.pull_secrets).union(*(backend.pull_secrets for backend in config.backends))):
+        if kube.secret_keys(name) is None:
+            remedy = f"namespace {kube.namespace} has no such Secret: make it (kubectl create secret docker-registry)"
+            yield Problem(key="llama-chat:pull_secrets", value=name, remedy=remedy)
 
 
 def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
@@ -79,9 +110,11 @@ def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
 
 def _strangers(config: StackConfig, kube: Kube, stack: str) -> Iterator[Problem]:
     """Objects of somebody else's: the provider would take them over without a word (pulumi-kubernetes 4278)."""
-    keys = {backend.name: "llama-chat:statics[].role" for backend in config.backends}
+    keys = {backend.name: "llama-chat:statics[].role" for backend in config.pinned}
+    keys |= {backend.name: "llama-chat:pools[].role" for backend in config.pooled}
     keys[config.gateway.deployment] = "llama-chat:gateway.deployment"
     kinds = {"deployments": keys, "services": keys}
+    kinds["configmaps"] = {config.frontend.config_map: "llama-chat:frontend.config_map"}
     if config.has_master_key:
         kinds["secrets"] = {config.gateway.master_key_secret.name: "llama-chat:gateway.master_key_secret.name"}
     for kind, names in kinds.items():

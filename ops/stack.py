@@ -28,8 +28,14 @@ class Stack:
 
 def read_stack(name: str, file: Path | None = None) -> Stack:
     """The stack `name`, by default from `Pulumi.<name>.yaml`; UserError or ConfigError tells what is wrong with it."""
+    path = stack_file(name, file)
+    return Stack(name=name, file=path, config=load_file(path))
+
+
+def stack_file(name: str, file: Path | None = None) -> Path:
+    """`Pulumi.<name>.yaml`, or the file that stands for it; UserError where there is none."""
     path = file or ROOT / f"Pulumi.{name}.yaml"
     if not path.exists():
         known = sorted(found.name.split(".")[1] for found in ROOT.glob("Pulumi.*.yaml"))
         raise UserError(f"There is no {path}: STACK names a file Pulumi.<STACK>.yaml; known: {', '.join(known)}.")
-    return Stack(name=name, file=path, config=load_file(path))
+    return path

@@ -16,12 +16,15 @@ CLUSTER: dict[str, Any] = {
     "nodes": {
         "gpu-node-1": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
         "gpu-node-2": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
+        "gpu-node-3": {"status": {"allocatable": {"amd.com/gpu": "1"}}},
     },
     "storageclasses": {"local-path": {}},
     "namespaces": {"ai": {}},
     "secrets": {"litellm": ["master-key"], "hf-token": ["token"]},
     "deployments": {},
     "services": {},
+    "configmaps": {},
+    "customresourcedefinitions": {},
 }
 
 
@@ -64,6 +67,7 @@ def test_all_that_is_missing_is_told_at_once(values: dict[str, Any]) -> None:
     assert refused(values, nodes={}, storageclasses={}, namespaces={}, secrets={}) == [
         ("llama-chat:nodes.static-a", "gpu-node-1"),
         ("llama-chat:nodes.static-b", "gpu-node-2"),
+        ("llama-chat:nodes.swap", "gpu-node-3"),
         ("llama-chat:storage.class_name", "local-path"),
         ("llama-chat:cluster.namespace", "ai"),
         ("llama-chat:gateway.master_key_secret.name", "litellm"),
@@ -74,6 +78,71 @@ def test_all_that_is_missing_is_told_at_once(values: dict[str, Any]) -> None:
 def test_a_node_without_a_gpu_is_told(values: dict[str, Any]) -> None:
     nodes = {**CLUSTER["nodes"], "gpu-node-2": {"status": {"allocatable": {"cpu": "8"}}}}
     assert refused(values, nodes=nodes) == [("llama-chat:nodes.static-b", "gpu-node-2")]
+
+
+def test_a_node_without_a_gpu_will_do_for_a_backend_without_one(values: dict[str, Any]) -> None:
+    values["statics"][1]["gpu"] = {"resource": "none"}
+    nodes = {**CLUSTER["nodes"], "gpu-node-2": {"status": {"allocatable": {"cpu": "8"}}}}
+    preflight(stack_config(values), stub({**CLUSTER, "nodes": nodes}), "prod")
+
+
+def tainted(**taint: str) -> dict[str, Any]:
+    return {**CLUSTER["nodes"], "gpu-node-2": {**CLUSTER["nodes"]["gpu-node-2"], "spec": {"taints": [taint]}}}
+
+
+@pytest.mark.parametrize(
+    ("toleration", "let_in"),
+    [
+        (None, False),
+        ({"key": "gpu"}, True),
+        ({"key": "gpu", "operator": "Equal", "value": "yes"}, True),
+        ({"key": "gpu", "operator": "Equal", "value": "no"}, False),
+        ({"key": "gpu", "effect": "NoExecute"}, False),
+        ({"key": "other"}, False),
+    ],
+)
+def test_a_taint_that_no_toleration_meets_is_told(
+    values: dict[str, Any], toleration: dict[str, str] | None, *, let_in: bool
+) -> None:
+    values["tolerations"] = [toleration] if toleration else []
+    nodes = tainted(key="gpu", value="yes", effect="NoSchedule")
+    if let_in:
+        preflight(stack_config(values), stub({**CLUSTER, "nodes": nodes}), "prod")
+    else:
+        assert refused(values, nodes=nodes) == [("llama-chat:nodes.static-b", "gpu-node-2")]
+
+
+@pytest.mark.parametrize(
+    ("key", "effect"), [("gpu", "PreferNoSchedule"), ("node.kubernetes.io/memory-pressure", "NoSchedule")]
+)
+def test_a_taint_that_prefers_others_or_passes_is_no_reason_to_stop(
+    values: dict[str, Any], key: str, effect: str
+) -> None:
+    nodes = tainted(key=key, effect=effect)
+    preflight(stack_config(values), stub({**CLUSTER, "nodes": nodes}), "prod")
+
+
+def test_a_secret_to_be_made_by_an_operator_that_is_not_there_is_told(values: dict[str, Any]) -> None:
+    values["hub"]["token_secret"]["external"] = {"store": "vault", "remote_key": "ai/hub"}
+    secrets = {"litellm": ["master-key"]}
+    assert refused(values, secrets=secrets) == [("llama-chat:hub.token_secret.external.store", "vault")]
+    there: dict[str, Any] = {
+        **CLUSTER,
+        "secrets": secrets,
+        "customresourcedefinitions": {"externalsecrets.external-secrets.io": {}},
+    }
+    preflight(stack_config(values), stub(there), "prod")
+
+
+def test_a_pull_secret_that_is_not_there_is_told(values: dict[str, Any]) -> None:
+    values["statics"][0]["pull_secrets"] = ["mirror"]
+    assert refused(values) == [("llama-chat:pull_secrets", "mirror")]
+
+
+def test_a_config_map_of_somebody_elses_librechat_is_not_taken_over(values: dict[str, Any]) -> None:
+    assert refused(values, configmaps={"librechat-config": {}}) == [
+        ("llama-chat:frontend.config_map", "librechat-config")
+    ]
 
 
 def test_a_secret_without_the_key_is_told(values: dict[str, Any]) -> None:
@@ -103,7 +172,9 @@ def test_the_stacks_own_objects_are_no_strangers(values: dict[str, Any]) -> None
 
 def test_an_unknown_context_is_told_with_the_known_ones(values: dict[str, Any]) -> None:
     values["cluster"]["context"] = "homelba"
-    with pytest.raises(ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab, llama-chat-local"):
+    with pytest.raises(
+        ConfigError, match=r"llama-chat:cluster\.context: homelba: .* it has homelab, llama-chat-local, homelab-prod"
+    ):
         preflight(stack_config(values), stub(CLUSTER), "prod")
 
 
