@@ -117,7 +117,7 @@ class Runtime(Frozen):
     gpu_layers: int = Field(default=999, ge=0, description="layers offloaded to the GPU; 0 is CPU only")
     parallel: int = Field(default=4, ge=1, description="slots, that is requests answered at the same time")
     extra_args: dict[FlagName, FlagValue] = Field(
-        default={}, description="further llama-server flags without their dashes: cache-type-k: q8_0, mlock: true"
+        default={}, description="further llama-server flags without their dashes: cache-type-k: q8_0, swa-full: true"
     )
 
 

@@ -178,7 +178,7 @@ def test_a_backends_own_image_is_judged_like_the_stacks(values: Values, both_way
 
 def test_a_flag_that_the_program_sets_is_refused_where_it_is_written(values: Values, both_ways: BothWays) -> None:
     values["runtime"]["extra_args"] = {"ctx-size": 4096, "cache-type-k": "q8_0"}
-    values["statics"][1]["runtime"] = {"extra_args": {"alias": "x", "api-key": "y", "mlock": True}}
+    values["statics"][1]["runtime"] = {"extra_args": {"alias": "x", "api-key": "y", "swa-full": True}}
     values = with_pool(values, engine="llama-server")
     values["pools"][0]["models"][1] = SWAP | {"name": "Gemma-3", "runtime": {"extra_args": {"port": 1}}}
     problems = both_ways(values)

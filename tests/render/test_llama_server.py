@@ -49,10 +49,10 @@ def test_the_server_answers_under_the_name_that_users_see(config: StackConfig) -
 
 
 def test_further_flags_are_handed_on_with_their_values(values: dict[str, Any]) -> None:
-    values["runtime"]["extra_args"] = {"cache-type-k": "q8_0", "mlock": True, "mmap": False}
+    values["runtime"]["extra_args"] = {"cache-type-k": "q8_0", "swa-full": True, "context-shift": False}
     line = arguments(stack_config(values).pinned[0])
     assert flag(line, "--cache-type-k") == "q8_0"
-    assert {"--mlock", "--no-mmap"} <= set(line)
+    assert {"--swa-full", "--no-context-shift"} <= set(line)
 
 
 @pytest.mark.parametrize(
