@@ -3,10 +3,12 @@
 import pulumi
 
 from components.cluster import Foundation, provider
+from components.frontend_config import FrontendConfig, FrontendConfigArgs
 from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
 from components.node_roles import NodeRoles, NodeRolesArgs
-from components.smoke_test import SmokeTest, backend_test, gateway_test
+from components.smoke_test import SmokeTest, backend_test
 from components.static_backend import StaticBackend, StaticBackendArgs
+from components.swap_pool import SwapPool, SwapPoolArgs
 from config.program import load_pulumi, master_key
 from render.smoke import gateway_url
 
@@ -17,15 +19,19 @@ foundation = Foundation("foundation", config, master_key(), cluster)
 nodes = NodeRoles("nodes", NodeRolesArgs(nodes=config.nodes), cluster)
 
 tested: list[pulumi.Resource] = []
-for backend in config.backends:
+for backend in config.pinned:
     after = (*foundation.resources, nodes.labels[backend.role])
-    standing = StaticBackend(backend.name, StaticBackendArgs(config=config, backend=backend, after=after), cluster)
-    tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, standing), cluster).job)
+    static = StaticBackend(backend.name, StaticBackendArgs(config=config, backend=backend, after=after), cluster)
+    tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, static), cluster).job)
+for backend in config.pooled:
+    after = (*foundation.resources, nodes.labels[backend.role])
+    pool = SwapPool(backend.name, SwapPoolArgs(config=config, backend=backend, after=after), cluster)
+    tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, pool), cluster).job)
 
 routes = GatewayRoutesArgs(config=config, key_version=foundation.key_version, after=tuple(tested))
 gateway = GatewayRoutes("gateway", routes, cluster)
-SmokeTest(f"{config.gateway.deployment}-smoke", gateway_test(config, gateway), cluster)
+FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.service,)), cluster)
 
 pulumi.export("gateway", gateway_url(config))
-pulumi.export("models", {backend.model.name: backend.name for backend in config.backends})
+pulumi.export("models", {served.name: backend.name for backend in config.backends for served in backend.models})
 pulumi.export("phase", config.migration.phase)

@@ -2,20 +2,23 @@
 
 import pulumi
 from pulumi_kubernetes import Provider
+from pulumi_kubernetes.apiextensions import CustomResource
 from pulumi_kubernetes.core.v1 import Namespace, Secret
 
 from components.pods import metadata
 from config.model import StackConfig
+from config.parts import ExternalSecret, SecretKey
 
 
 def provider(config: StackConfig) -> Provider:
     """The provider for the named context; a moved API server updates it, and replaces nothing."""
     context = config.cluster.context
-    return Provider("cluster", context=context, cluster_identifier=context)
+    # a ConfigMap of ours with a fixed name is read by somebody else's pods: it changes in place, and is never away
+    return Provider("cluster", context=context, cluster_identifier=context, enable_config_map_mutable=True)
 
 
 class Foundation(pulumi.ComponentResource):
-    """Namespace and master key, each only where the stack file says that the stack makes it."""
+    """Namespace and Secrets, each only where the stack file says that the stack makes it."""
 
     resources: list[pulumi.Resource]
     """What later objects wait for."""
@@ -51,4 +54,31 @@ class Foundation(pulumi.ComponentResource):
             )
             self.resources.append(made)
             self.key_version = made.metadata.apply(lambda meta: str(meta.resource_version))
+        self.resources += [
+            external_secret(f"{name}-{secret.name}", namespace, secret, source, self)
+            for secret, source in config.external_secrets
+        ]
         self.register_outputs({"namespace": namespace})
+
+
+def external_secret(
+    name: str, namespace: str, secret: SecretKey, source: ExternalSecret, parent: Foundation
+) -> CustomResource:
+    """Have the External Secrets Operator make the Secret (https://external-secrets.io/latest/api/externalsecret/)."""
+    reference = {"key": source.remote_key}
+    if source.remote_property:
+        reference["property"] = source.remote_property
+    return CustomResource(
+        name,
+        api_version="external-secrets.io/v1",
+        kind="ExternalSecret",
+        # what mounts the Secret must find it
+        metadata=metadata(namespace, secret.name, secret.name, {"pulumi.com/waitFor": "condition=Ready"}),
+        spec={
+            "refreshInterval": source.refresh,
+            "secretStoreRef": {"name": source.store, "kind": source.store_kind},
+            "target": {"name": secret.name},
+            "data": [{"secretKey": secret.key, "remoteRef": reference}],
+        },
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=list(parent.resources)),
+    )

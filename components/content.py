@@ -6,7 +6,7 @@ import pulumi
 from pulumi_kubernetes.core.v1 import ConfigMap
 
 from components.pods import metadata
-from config.errors import ConfigError, Problem
+from config.errors import Problem
 from render.document import content_name
 
 LIMIT_BYTES = 1024 * 1024
@@ -16,11 +16,11 @@ LIMIT_BYTES = 1024 * 1024
 def config_map(  # noqa: PLR0913 - an object's identity, content and place
     logical: str, *, name: str, namespace: str, app: str, data: Mapping[str, str], parent: pulumi.Resource
 ) -> tuple[str, ConfigMap]:
-    """Make the ConfigMap and return its full name with it; ConfigError when it passes the API server's limit."""
+    """Make the ConfigMap and return its full name with it; RunError when it passes the API server's limit."""
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
     if size > LIMIT_BYTES:
         remedy = f"a ConfigMap holds at most {LIMIT_BYTES} bytes: list fewer models, or split the pool in two"
-        raise ConfigError((Problem(key=f"ConfigMap {name}", value=f"{size} bytes", remedy=remedy),))
+        raise pulumi.RunError(str(Problem(key=f"ConfigMap {name}", value=f"{size} bytes", remedy=remedy)))
     full_name = content_name(name, data)
     made = ConfigMap(
         logical,

@@ -3,15 +3,31 @@
 from dataclasses import dataclass
 
 import pulumi
-from pulumi_kubernetes.apps.v1 import Deployment
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, PodSpecArgsDict, ProbeArgsDict, Service
+from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, ProbeArgsDict, Service
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.budget import GATEWAY_START_SECONDS, timeouts
 from components.content import config_map
-from components.pods import RESTRICTED, config_volume, metadata, pod_security, pod_template, secret_env, selector
+from components.pods import (
+    RESTRICTED,
+    SCRATCH,
+    SCRATCH_MOUNT,
+    config_volume,
+    metadata,
+    pod_security,
+    pod_template,
+    pull_secrets,
+    secret_env,
+    selector,
+    timeouts,
+)
+from components.smoke_test import SmokeTest, SmokeTestArgs
 from config.model import StackConfig
+from render.budget import GATEWAY_START_SECONDS, longest_request
 from render.document import content_hash, to_yaml
 from render.litellm import litellm
+from render.smoke import gateway_expectation, smoke_seconds
 
 KEY_ANNOTATION = "llama-chat/master-key-version"
 ENDPOINT_REMOVAL_SECONDS = 8
@@ -30,65 +46,107 @@ class GatewayRoutesArgs:
 
 
 class GatewayRoutes(pulumi.ComponentResource):
-    """ConfigMap with one route a model, Deployment and Service of LiteLLM."""
+    """ConfigMap with one route a model, a candidate that is asked every name, then Deployment and Service of LiteLLM.
+
+    The candidate is a gateway of the new content in the smoke test's own pod, outside the Service: until it has passed,
+    users keep the old routes.
+    """
 
     service: Service
-    content: str
-    """The hash of the gateway's pod; its ConfigMap's name tells its routes."""
 
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:GatewayRoutes", name, None, opts)
-        config, gateway = args.config, args.config.gateway
-        namespace, app = config.cluster.namespace, gateway.deployment
+        config, app = args.config, args.config.gateway.deployment
+        self._namespace = config.cluster.namespace
         files, files_map = config_map(
-            f"{name}-config",
-            name=gateway.config_map,
-            namespace=namespace,
+            f"{name}-routes",
+            name=config.gateway.config_map,
+            namespace=self._namespace,
             app=app,
             data={"config.yaml": to_yaml(litellm(config))},
             parent=self,
         )
-        longest = max(backend.grace_seconds for backend in config.backends)
-        pod: PodSpecArgsDict = {
-            "automount_service_account_token": False,
-            "security_context": pod_security(),
-            "termination_grace_period_seconds": longest + ENDPOINT_REMOVAL_SECONDS,
-            "containers": [gateway_container(config, longest)],
-            "volumes": [config_volume("config", files)],
-        }
-        self.content = content_hash(pod)
+        self.candidate = self._candidate(config, files, (*args.after, files_map))
         key = {KEY_ANNOTATION: args.key_version} if args.key_version else None
         deployment = Deployment(
             f"{name}-deployment",
-            metadata=metadata(namespace, app, app),
-            spec={
-                "replicas": 1,
-                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}},
-                "progress_deadline_seconds": GATEWAY_START_SECONDS,
-                "revision_history_limit": 2,
-                "selector": {"match_labels": selector(app)},
-                "template": pod_template(app, pod, key),
-            },
+            metadata=metadata(self._namespace, app, app),
+            spec=deployment_spec(config, files, key),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[*args.after, files_map],
-                custom_timeouts=timeouts(GATEWAY_START_SECONDS + longest),
+                depends_on=[self.candidate],
+                custom_timeouts=timeouts(config.gateway.replicas * GATEWAY_START_SECONDS),
             ),
+        )
+        PodDisruptionBudget(
+            f"{name}-budget",
+            metadata=metadata(self._namespace, app, app),
+            spec={"max_unavailable": 1, "selector": {"match_labels": selector(app)}},
+            opts=pulumi.ResourceOptions(parent=self),
         )
         self.service = Service(
             f"{name}-service",
-            metadata=metadata(namespace, app, app),
+            metadata=metadata(self._namespace, app, app),
             spec={
                 "selector": selector(app),
-                "ports": [{"name": "http", "port": gateway.port, "target_port": "http"}],
+                "ports": [{"name": "http", "port": config.gateway.port, "target_port": "http"}],
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
         )
         self.register_outputs({"service": self.service.metadata.name, "config_map": files})
 
+    def _candidate(self, config: StackConfig, files: str, after: tuple[pulumi.Resource, ...]) -> Job:
+        app = f"{config.gateway.deployment}-smoke"
+        container = litellm_container(config)
+        # a sidecar: it starts first, and ends when the test does
+        candidate: ContainerArgsDict = {**container, "restart_policy": "Always"}
+        local_url = f"http://127.0.0.1:{config.gateway.port}"
+        args = SmokeTestArgs(
+            config=config,
+            target="gateway",
+            expectation=gateway_expectation(config, local_url, content_hash(container)),
+            seconds=GATEWAY_START_SECONDS + sum(map(smoke_seconds, config.backends)),
+            env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
+            candidate=[candidate],
+            volumes=[config_volume("config", files)],
+            after=after,
+        )
+        return SmokeTest(app, args, pulumi.ResourceOptions(parent=self)).job
 
-def gateway_container(config: StackConfig, longest_seconds: int) -> ContainerArgsDict:
-    """LiteLLM's proxy with one worker; a running answer of up to `longest_seconds` ends before the pod does."""
+
+def deployment_spec(
+    config: StackConfig, files: str, annotations: dict[str, pulumi.Output[str]] | None
+) -> DeploymentSpecArgsDict:
+    """As many pods as the stack says, and never fewer while they change."""
+    app, longest = config.gateway.deployment, longest_request(config)
+    pod: PodSpecArgsDict = {
+        "automount_service_account_token": False,
+        "security_context": pod_security(),
+        "image_pull_secrets": pull_secrets(config.pull_secrets),
+        "termination_grace_period_seconds": longest + 2 * ENDPOINT_REMOVAL_SECONDS,
+        "containers": [gateway_container(config)],
+        "volumes": [SCRATCH, config_volume("config", files)],
+        "topology_spread_constraints": [
+            {
+                "max_skew": 1,
+                "topology_key": "kubernetes.io/hostname",
+                "when_unsatisfiable": "ScheduleAnyway",
+                "label_selector": {"match_labels": selector(app)},
+            }
+        ],
+    }
+    return {
+        "replicas": config.gateway.replicas,
+        "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}},
+        "progress_deadline_seconds": GATEWAY_START_SECONDS,
+        "revision_history_limit": 2,
+        "selector": {"match_labels": selector(app)},
+        "template": pod_template(app, pod, annotations),
+    }
+
+
+def litellm_container(config: StackConfig, *env: EnvVarArgsDict) -> ContainerArgsDict:
+    """LiteLLM's proxy with one worker, as both the candidate and the gateway run it."""
     port = config.gateway.port
     return {
         "name": "litellm",
@@ -97,17 +155,26 @@ def gateway_container(config: StackConfig, longest_seconds: int) -> ContainerArg
         "env": [
             *secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
             {"name": "LITELLM_LOCAL_MODEL_COST_MAP", "value": "True"},  # else it waits for a download at each start
-            {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_seconds)},
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a pod's own
+            *env,
         ],
         "ports": [{"name": "http", "container_port": port}],
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
         "security_context": RESTRICTED,
+        "volume_mounts": [SCRATCH_MOUNT, {"name": "config", "mount_path": "/etc/litellm"}],
+    }
+
+
+def gateway_container(config: StackConfig) -> ContainerArgsDict:
+    """The gateway's own: probed, and drained so that every running answer ends before its pod does."""
+    port = config.gateway.port
+    drain: EnvVarArgsDict = {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))}
+    return {
+        **litellm_container(config, drain),
         "startup_probe": probe(port, "liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
         "readiness_probe": probe(port, "readiness", period_seconds=2, failures=3),
         "liveness_probe": probe(port, "liveliness", period_seconds=15, failures=6),
         "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}},
-        "volume_mounts": [{"name": "config", "mount_path": "/etc/litellm"}],
     }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.core.v1 import Node, NodePatch
 
-from components.pods import ROLE_LABEL
+from config.parts import ROLE_LABEL
 
 
 @dataclass(frozen=True, kw_only=True)

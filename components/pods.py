@@ -9,30 +9,37 @@ from pulumi_kubernetes.core.v1 import (
     AffinityArgsDict,
     ContainerArgsDict,
     EnvVarArgsDict,
+    LocalObjectReferenceArgsDict,
     NodeSelectorArgsDict,
     NodeSelectorTermArgsDict,
     PodSecurityContextArgsDict,
     PodSpecArgsDict,
     PodTemplateSpecArgsDict,
     SecurityContextArgsDict,
+    TolerationArgsDict,
     VolumeArgsDict,
+    VolumeMountArgsDict,
+    VolumeProjectionArgsDict,
 )
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
 
-from config.model import SecretKey
+from config.parts import ROLE_LABEL, SecretKey, Toleration
 from render.document import content_hash
 
-ROLE_LABEL = "ai.llm.role"
 CONTENT_LABEL = "llama-chat/content"
 USER = 10001
 """The uid and gid of every pod of ours: any but root will do."""
 RESTRICTED: SecurityContextArgsDict = {
     "allow_privilege_escalation": False,
     "capabilities": {"drop": ["ALL"]},
+    "read_only_root_filesystem": True,
     "run_as_non_root": True,
 }
 """What the "restricted" Pod Security profile asks of a container
-(https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted)."""
+(https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted), and no file that it may change."""
+SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}
+"""The one place where a container of ours may write."""
+SCRATCH_MOUNT: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 - a pod's own
 
 
 def scripts(*names: str) -> dict[str, str]:
@@ -90,6 +97,25 @@ def on_role(role: str, host: str) -> AffinityArgsDict:
     return {"node_affinity": {"required_during_scheduling_ignored_during_execution": required}}
 
 
+def tolerations(wanted: Sequence[Toleration]) -> list[TolerationArgsDict]:
+    """The taints that a pod may be placed beside."""
+    return [_toleration(it) for it in wanted]
+
+
+def _toleration(wanted: Toleration) -> TolerationArgsDict:
+    made: TolerationArgsDict = {"key": wanted.key, "operator": wanted.operator}
+    if wanted.value is not None:
+        made["value"] = wanted.value
+    if wanted.effect is not None:
+        made["effect"] = wanted.effect
+    return made
+
+
+def pull_secrets(names: Sequence[str]) -> list[LocalObjectReferenceArgsDict]:
+    """The Secrets with which the kubelet logs in to the images' registries."""
+    return [{"name": name} for name in names]
+
+
 def secret_env(variable: str, secret: SecretKey | None) -> list[EnvVarArgsDict]:
     """An environment variable read from a Secret by the kubelet; its value is nowhere in our objects."""
     if secret is None:
@@ -100,6 +126,15 @@ def secret_env(variable: str, secret: SecretKey | None) -> list[EnvVarArgsDict]:
 def config_volume(name: str, config_map: str) -> VolumeArgsDict:
     """A ConfigMap as a volume."""
     return {"name": name, "config_map": {"name": config_map}}
+
+
+def account_volume(name: str) -> VolumeArgsDict:
+    """A pod's service account as Kubernetes mounts it by itself, for one container instead of for all."""
+    token: VolumeProjectionArgsDict = {"service_account_token": {"path": "token", "expiration_seconds": 3600}}
+    authority: VolumeProjectionArgsDict = {
+        "config_map": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    }
+    return {"name": name, "projected": {"sources": [token, authority]}}
 
 
 def script_container(
@@ -114,7 +149,7 @@ def script_container(
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}},
         "security_context": RESTRICTED,
         "termination_message_policy": "FallbackToLogsOnError",
-        "volume_mounts": [{"name": volume, "mount_path": path} for volume, path in mounts.items()],
+        "volume_mounts": [SCRATCH_MOUNT, *({"name": volume, "mount_path": path} for volume, path in mounts.items())],
     }
 
 
@@ -125,6 +160,12 @@ def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int, retries: 
         "backoff_limit": retries,
         "template": {"metadata": {"labels": selector(app)}, "spec": {"restart_policy": "Never", **pod}},
     }
+
+
+def timeouts(seconds: int) -> pulumi.CustomTimeouts:
+    """Pulumi's own wait: a minute more than the cluster's, so that the cluster's verdict is the one shown."""
+    text = f"{seconds + 60}s"
+    return pulumi.CustomTimeouts(create=text, update=text)
 
 
 JOB_ANNOTATIONS = {"pulumi.com/replaceUnready": "true"}

@@ -5,27 +5,40 @@ from dataclasses import dataclass
 
 import pulumi
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import EnvVarArgsDict, PodSpecArgsDict, ServiceAccount
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    EnvVarArgsDict,
+    PodSpecArgsDict,
+    ServiceAccount,
+    VolumeArgsDict,
+)
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 
-from components.budget import SMOKE_SECONDS, timeouts
 from components.content import config_map
-from components.gateway_routes import GatewayRoutes
+from components.model_backend import ModelBackend
 from components.pods import (
     JOB_ANNOTATIONS,
+    SCRATCH,
+    account_volume,
     config_volume,
     job_spec,
     metadata,
     pod_security,
+    pull_secrets,
     script_container,
     scripts,
-    secret_env,
     selector,
+    timeouts,
 )
-from components.static_backend import StaticBackend
-from config.model import Backend, StackConfig
+from config.backend import Backend
+from config.model import StackConfig
+from render.budget import SMOKE_SECONDS
 from render.document import Document, content_hash, to_json
-from render.smoke import backend_expectation, gateway_expectation
+from render.smoke import backend_expectation, smoke_seconds
+
+ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+READABLE = (("", ("pods", "pods/log", "configmaps")), ("batch", ("jobs",)))
+"""What the script may look at, by API group: the pods under test and their logs, and what earlier tests found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +50,19 @@ class SmokeTestArgs:
     """`backend` or `gateway`: which checks smoke.py runs."""
     expectation: Document
     """smoke.json; see render/smoke.py."""
+    seconds: int
+    """The most that the script may take."""
     env: Sequence[EnvVarArgsDict] = ()
+    candidate: Sequence[ContainerArgsDict] = ()
+    """Sidecars: what is asked, where it runs in the test's own pod."""
+    volumes: Sequence[VolumeArgsDict] = ()
     after: tuple[pulumi.Resource, ...] = ()
 
 
 class SmokeTest(pulumi.ComponentResource):
     """One smoke test; its verdict is the pod's termination message.
 
-    The expectation names the content of the pods under test: another content is another Job, so a change is tested
+    The expectation names the content of what is under test: another content is another Job, so a change is tested
     once, and the Job never takes a pod that is on its way out for the one that was just deployed.
     """
 
@@ -61,17 +79,8 @@ class SmokeTest(pulumi.ComponentResource):
             data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py")},
             parent=self,
         )
-        access = self._pod_access(name, namespace)
-        command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json"]
-        pod: PodSpecArgsDict = {
-            "service_account_name": name,
-            "security_context": pod_security(),
-            "containers": [
-                script_container("smoke", args.config.images.python, command, {"smoke": "/smoke"}, args.env)
-            ],
-            "volumes": [config_volume("smoke", files)],
-        }
-        spec = job_spec(name, pod, deadline_seconds=SMOKE_SECONDS + 60, retries=0)
+        access = self._access(name, namespace)
+        spec = job_spec(name, smoke_pod(name, args, files), deadline_seconds=args.seconds + 60, retries=0)
         self.job = Job(
             f"{name}-job",
             metadata=metadata(namespace, f"{name}-{content_hash(spec)}", name, JOB_ANNOTATIONS),
@@ -79,20 +88,23 @@ class SmokeTest(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[*args.after, *access, files_map],
-                custom_timeouts=timeouts(SMOKE_SECONDS + 60),
+                custom_timeouts=timeouts(args.seconds + 60),
             ),
         )
         self.register_outputs({"job": self.job.metadata.name})
 
-    def _pod_access(self, name: str, namespace: str) -> list[pulumi.Resource]:
-        """A service account that may list pods and read their logs in this namespace, and nothing else."""
+    def _access(self, name: str, namespace: str) -> list[pulumi.Resource]:
+        """A service account that may read what `READABLE` says in this namespace, and nothing else."""
         child = pulumi.ResourceOptions(parent=self)
         meta = metadata(namespace, name, name)
         account = ServiceAccount(f"{name}-account", metadata=meta, opts=child)
         role = Role(
             f"{name}-role",
             metadata=meta,
-            rules=[{"api_groups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]}],
+            rules=[
+                {"api_groups": [group], "resources": list(resources), "verbs": ["get", "list"]}
+                for group, resources in READABLE
+            ],
             opts=child,
         )
         binding = RoleBinding(
@@ -105,32 +117,29 @@ class SmokeTest(pulumi.ComponentResource):
         return [account, role, binding]
 
 
-def pods_under_test(config: StackConfig, app: str, content: str) -> Document:
-    """Which pods must answer: those of `app` that were just deployed, and no older ones."""
-    labels = ",".join(f"{key}={value}" for key, value in selector(app).items())
-    return {"namespace": config.cluster.namespace, "selector": labels, "content": content}
+def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
+    """The script, with the service account for it alone, and what it asks beside it where that is not up yet."""
+    command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json", "--test", name]
+    mounts = {"smoke": "/smoke", "account": ACCOUNT}
+    return {
+        "service_account_name": name,
+        "automount_service_account_token": False,
+        "security_context": pod_security(),
+        "image_pull_secrets": pull_secrets(args.config.pull_secrets),
+        "init_containers": list(args.candidate),
+        "containers": [script_container("smoke", args.config.images.python, command, mounts, args.env)],
+        "volumes": [SCRATCH, config_volume("smoke", files), account_volume("account"), *args.volumes],
+    }
 
 
-def backend_test(config: StackConfig, backend: Backend, standing: StaticBackend) -> SmokeTestArgs:
+def backend_test(config: StackConfig, backend: Backend, standing: ModelBackend) -> SmokeTestArgs:
     """Ask a backend at its own Service, before any route leads to it."""
+    labels = ",".join(f"{key}={value}" for key, value in selector(backend.name).items())
+    pods: Document = {"selector": labels, "content": standing.content, "container": standing.container}
     return SmokeTestArgs(
         config=config,
         target="backend",
-        expectation=backend_expectation(
-            config, backend, pods_under_test(config, backend.name, standing.content), SMOKE_SECONDS
-        ),
-        after=(standing.service,),
-    )
-
-
-def gateway_test(config: StackConfig, standing: GatewayRoutes) -> SmokeTestArgs:
-    """Ask the gateway for every exposed name, after its rollout."""
-    return SmokeTestArgs(
-        config=config,
-        target="gateway",
-        expectation=gateway_expectation(
-            config, pods_under_test(config, config.gateway.deployment, standing.content), SMOKE_SECONDS
-        ),
-        env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
+        expectation=backend_expectation(config, backend, pods),
+        seconds=SMOKE_SECONDS + smoke_seconds(backend),
         after=(standing.service,),
     )

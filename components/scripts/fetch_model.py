@@ -1,8 +1,9 @@
-"""Puts the GGUF of a model triple onto a backend's volume, whole or not at all.
+"""Puts the GGUFs of a backend's models onto its volume, each whole or not at all.
 
 `fetch_model.py fetch|link --config /model/model.json --models /models`: `fetch` downloads what is missing to
-`/models/files/<owner>/<name>/<commit>/`; `link` does the same, without the hub if all is in place, and points
-`/models/weights/model.gguf` at it. A failure is one line, printed and left as the pod's termination message.
+`/models/files/<owner>/<name>/<commit>/`; `link` does the same, without the hub where all is in place, and points each
+model's `model_path`, below `/models/weights/`, at it. A model that fails does not keep the others from coming: each
+failure is one line of the log, and all of them together are the pod's termination message.
 
 Runs in pods, beside model_hub.py: nothing but the standard library of Python 3.9 or newer.
 The hub's token is HF_TOKEN in the environment.
@@ -20,19 +21,22 @@ import re
 import shutil
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from model_hub import COMMIT, MORE_TIME, Failure, File, Hub, Terminated, Wanted
+from model_hub import COMMIT, MORE_TIME, Failure, File, Hub, Record, Terminated, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SHARD = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)  # as gguf-split names them
 _CHUNK = 2**20
 _LISTED = 12
+_MESSAGE_BYTES = 4095  # a termination message holds 4096 bytes at most
+_CUT = "…"
 
 
 def pick(files: Sequence[File], wanted: Wanted) -> list[File]:
@@ -76,12 +80,16 @@ def _names(models: Iterable[list[File]]) -> str:
 
 
 class Volume:
-    """The volume's layout, and how files come onto it."""
+    """Where one model lies on the volume, and how its files come there."""
 
     def __init__(self, root: Path, wanted: Wanted) -> None:
+        root = root.resolve()
         self._files = root / "files" / wanted.repo
-        self._weights = root / "weights"
+        self._folder = Path(wanted.model_path).parent.resolve()
         self._wanted = wanted
+        weights = root / "weights"
+        if weights not in {self._folder, *self._folder.parents}:
+            raise Failure(f"model_path {wanted.model_path} does not lie below {weights}: deploy the stack again")
         key = hashlib.sha256(json.dumps(wanted.triple).encode()).hexdigest()[:16]
         self._marker = self._files / f"resolved-{key}.json"
 
@@ -109,7 +117,8 @@ class Volume:
         for file in missing:
             url = f"/{quote(self._wanted.repo)}/resolve/{commit}/{quote(file.path)}"
             download(hub, url, file, directory / file.path)
-        print(f"{self._wanted.repo} at {commit}: {len(files)} file(s) in place, {len(missing)} downloaded")
+        where = f"{self._wanted.name}: {self._wanted.repo} at {commit}"
+        print(f"{where}: {len(files)} file(s) in place, {len(missing)} downloaded")
         record = {"triple": self._wanted.triple, "commit": commit, "files": [file[:2] for file in files]}
         part = _part(self._marker)
         part.write_text(json.dumps(record), encoding="utf-8")
@@ -118,17 +127,17 @@ class Volume:
 
     def link(self, paths: Sequence[Path]) -> None:
         """Points the path that the server opens, and for a split model each shard's own name, at the files."""
-        self._weights.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         shards = {path.name: path for path in paths if _SHARD.fullmatch(path.name)}
         for name, path in {"model.gguf": paths[0], **shards}.items():
-            temporary = self._weights / f".{name}.new"
+            temporary = self._folder / f".{name}.new"
             temporary.unlink(missing_ok=True)
-            temporary.symlink_to(os.path.relpath(path, self._weights))
-            temporary.replace(self._weights / name)
+            temporary.symlink_to(os.path.relpath(path, self._folder))
+            temporary.replace(self._folder / name)
         opened = Path(self._wanted.model_path)
         if not (opened.exists() and opened.samefile(paths[0])):
             raise Failure(f"the server opens {opened}, which is not {paths[0].name}: set filename to what it opens")
-        print(f"{opened} is {paths[0]}")
+        print(f"{self._wanted.name}: {opened} is {paths[0]}")
 
 
 def download(hub: Hub, url: str, file: File, target: Path) -> None:
@@ -191,53 +200,87 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def run(action: str, wanted: Wanted, models: Path, token: str | None) -> None:
-    """`fetch` or `link`; raises Failure, or Terminated where SIGTERM ends it."""
-    volume = Volume(models, wanted)
+def run(action: str, record: Record, models: Path, token: str | None) -> Iterator[str]:
+    """`fetch` or `link`, model by model; yields what is wrong with each that fails. Terminated on SIGTERM."""
+    deadline = time.monotonic() + record.deadline_seconds
+    for wanted in record.models:
+        hub = Hub(record.endpoint, wanted, token, deadline)
+        try:
+            _provide(action, wanted, Volume(models, wanted), hub)
+        except Failure as failure:
+            yield f"{wanted.name}: {failure}"
+        except OSError as error:
+            yield f"{wanted.name}: {_trouble(error, models)}"
+        except Terminated:
+            raise Terminated(f"{wanted.name}: Kubernetes ended this pod when {hub.progress()}: {MORE_TIME}") from None
+
+
+def _provide(action: str, wanted: Wanted, volume: Volume, hub: Hub) -> None:
     # a branch may have moved, and `fetch` is there to find out; a restarting pod keeps what it had, hub or no hub
     settled = action == "link" or COMMIT.fullmatch(wanted.revision)
-    hub = Hub(wanted, token)
-    try:
-        paths = (volume.resolved() if settled else None) or volume.fetch(hub)
-        if action == "link":
-            volume.link(paths)
-    except Terminated:
-        raise Terminated(f"Kubernetes ended this pod when {hub.progress()}: {MORE_TIME}") from None
+    paths = (volume.resolved() if settled else None) or volume.fetch(hub)
+    if action == "link":
+        volume.link(paths)
+
+
+def _trouble(error: OSError, where: Path) -> str:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    remedy = "raise storage.size_gib, or delete old models" if full else "check the volume and who owns it"
+    return f"{error.filename or where}: {error.strerror or error}: {remedy}"
+
+
+def message(failures: Sequence[str]) -> str:
+    """All failures on one line that a termination message has room for: the first ones, cut short, where need be."""
+    whole = "; ".join(failures)
+    if len(whole.encode()) <= _MESSAGE_BYTES:
+        return whole
+    rest = f"; the log tells all {len(failures)}"
+    room = _MESSAGE_BYTES - len(rest)
+    share = max(room // len(failures), 120)  # enough for a name and what is wrong with it
+    return "; ".join(_cut(failure, share - 2) for failure in failures[: room // share]) + rest
+
+
+def _cut(text: str, size: int) -> str:
+    data = text.encode()
+    return text if len(data) <= size else data[: size - len(_CUT.encode())].decode(errors="ignore") + _CUT
+
+
+def _told(failure: str) -> str:
+    line = " ".join(failure.split())
+    print(line)
+    return line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
-    parser = argparse.ArgumentParser(description="Puts a GGUF onto a backend's volume.")
+    parser = argparse.ArgumentParser(description="Puts GGUFs onto a backend's volume.")
     parser.add_argument("action", choices=["fetch", "link"])
-    parser.add_argument("--config", type=Path, required=True, help="JSON record of the model triple and the hub")
+    parser.add_argument("--config", type=Path, required=True, help="JSON record of the models and their hub")
     parser.add_argument("--models", type=Path, required=True, help="where the volume is mounted")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     status = 1
+    failures: list[str] = []
     try:
-        run(args.action, Wanted.read(args.config), args.models, os.environ.get("HF_TOKEN"))
-    except Failure as failure:
-        verdict = str(failure)
+        for failure in run(args.action, Record.read(args.config), args.models, os.environ.get("HF_TOKEN")):
+            failures.append(_told(failure))  # noqa: PERF401 - those before a SIGTERM are told, too
     except OSError as error:
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-        remedy = "raise storage.size_gib, or delete old models" if full else "check the volume and who owns it"
-        verdict = f"{error.filename or args.models}: {error.strerror or error}: {remedy}"
-    except (ValueError, KeyError) as error:
-        verdict = f"{args.config} is not the record of a model ({error!r}): deploy the stack again"
+        failures.append(_told(_trouble(error, args.config)))
+    except (ValueError, KeyError, TypeError) as error:
+        failures.append(_told(f"{args.config} is not the record of models ({error!r}): deploy the stack again"))
     except Terminated as ended:
-        status, verdict = 128 + signal.SIGTERM, str(ended)
-    else:
+        status = 128 + signal.SIGTERM
+        failures.insert(0, _told(str(ended)))
+    if not failures:
         return 0
-    verdict = " ".join(verdict.split())
-    print(verdict)
     with suppress(OSError):  # outside a pod there is no such file
-        args.termination_log.write_text(verdict, encoding="utf-8")
+        args.termination_log.write_text(message(failures), encoding="utf-8")
     return status
 
 
 def terminate(*_: object) -> None:
     """What SIGTERM does: process 1 would ignore it otherwise."""
-    raise Terminated("Kubernetes ended this pod before it began: run it again")
+    raise Terminated("Kubernetes ended this pod between two steps: run it again")
 
 
 if __name__ == "__main__":

@@ -48,26 +48,34 @@ class File(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """The model triple, where it is found, and the path that the server will open."""
+    """The model triple, and the path that the server will open."""
 
+    name: str
     repo: str
     quant: str
     filename: str | None
     revision: str
-    endpoint: str
     model_path: str
-    deadline_seconds: float
-
-    @staticmethod
-    def read(config: Path) -> Wanted:
-        """The record that the ConfigMap holds; keys for other readers are left alone."""
-        record = json.loads(config.read_text(encoding="utf-8"))
-        return Wanted(*(record[key] for key in Wanted._fields))
 
     @property
     def triple(self) -> list[str | None]:
         """What decides which files are meant."""
         return [self.repo, self.quant, self.filename, self.revision]
+
+
+class Record(NamedTuple):
+    """The models of one volume, the hub that has them, and how long a run over all of them may take."""
+
+    endpoint: str
+    deadline_seconds: float
+    models: list[Wanted]
+
+    @staticmethod
+    def read(config: Path) -> Record:
+        """The record that the ConfigMap holds; keys for other readers are left alone."""
+        record = json.loads(config.read_text(encoding="utf-8"))
+        models = [Wanted(*(model[key] for key in Wanted._fields)) for model in record["models"]]
+        return Record(record["endpoint"], record["deadline_seconds"], models)
 
 
 class _OwnHostOnly(HTTPRedirectHandler):
@@ -82,14 +90,14 @@ class _OwnHostOnly(HTTPRedirectHandler):
 
 
 class Hub:
-    """One repository of a Hugging Face hub; patient until a deadline."""
+    """One repository of a Hugging Face hub at one revision, for one model; patient until a deadline of the clock."""
 
-    def __init__(self, wanted: Wanted, token: str | None) -> None:
-        self._endpoint = wanted.endpoint.rstrip("/")
-        self._repo, self._revision = wanted.repo, wanted.revision
+    def __init__(self, endpoint: str, wanted: Wanted, token: str | None, deadline: float) -> None:
+        self._endpoint = endpoint.rstrip("/")
+        self._name, self._repo, self._revision = wanted.name, wanted.repo, wanted.revision
         self._token = token
-        self._seconds = wanted.deadline_seconds
-        self._deadline = time.monotonic() + wanted.deadline_seconds
+        self._seconds = round(deadline - time.monotonic(), 1)  # what the models before it left
+        self._deadline = deadline
         self._opener = build_opener(_OwnHostOnly)
         self._received = 0  # by the action that is patiently tried
         self._file: File | None = None
@@ -122,7 +130,7 @@ class Hub:
                 reason = str(error.reason if isinstance(error, URLError) else error) or type(error).__name__
             if time.monotonic() + pause > self._deadline:
                 raise self._late(reason)
-            print(f"{self._endpoint}: {reason}: again in {pause:g} s")
+            print(f"{self._name}: {self._endpoint}: {reason}: again in {pause:g} s")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -140,7 +148,8 @@ class Hub:
             now = time.monotonic()
             if now - shown >= _PROGRESS_SECONDS or self._done == file.size:
                 shown, speed = now, (self._done - start) / max(now - begun, 1e-3) / 1e6
-                print(f"{file.path}: {100 * self._done // file.size} % of {file.size / 1e9:.2f} GB, {speed:.0f} MB/s")
+                percent = 100 * self._done // file.size
+                print(f"{self._name}: {file.path}: {percent} % of {file.size / 1e9:.2f} GB, {speed:.0f} MB/s")
 
     def _chunks(self, response: HTTPResponse, missing: float = math.inf) -> Iterator[bytes]:
         while chunk := response.read1(_CHUNK):  # read() would wait until a whole chunk is there
@@ -165,6 +174,8 @@ class Hub:
 
     def listing(self) -> tuple[str, list[File]]:
         """The revision's commit, and all files of the repository at it."""
+        if self._seconds <= 0:
+            raise Failure(f"no time was left for it: {MORE_TIME}")
         path = f"/api/models/{quote(self._repo)}/revision/{quote(self._revision, safe='')}?blobs=true"
 
         def read() -> bytes:

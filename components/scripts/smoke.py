@@ -1,8 +1,9 @@
 """Asks a backend, or the gateway, whether users would get what they pick; the answer is one line.
 
-`smoke.py backend|gateway --config /smoke/smoke.json`. First it waits until the pods behind the address are the ones
-just deployed: a Deployment's old pod answers as well. The verdict is printed and left as the pod's termination message,
-starting with `ok:` where all is well.
+`smoke.py backend|gateway --config /smoke/smoke.json --test NAME`. Of a backend it first waits until the pods behind the
+address are the ones just deployed: a Deployment's old pod answers as well. A model that did not change since an earlier
+run of the same test passed is left out where the record allows it. The verdict is printed and left as the pod's
+termination message, starting with `ok:` where all is well.
 
 Runs in pods, beside smoke_client.py: nothing but the standard library of Python 3.9 or newer.
 The gateway's key is LITELLM_MASTER_KEY in the environment.
@@ -19,7 +20,7 @@ import ssl
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote
 
 from smoke_client import Answer, Failure, Run, Server, Terminated
@@ -35,56 +36,116 @@ _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp, lo
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
-def check(target: str, config: dict[str, Any], cluster: Callable[[Run], Server]) -> str:
+class Options(NamedTuple):
+    """How the test is run."""
+
+    test: str = ""
+    """Its own name, by which it finds what earlier runs of it passed."""
+    url: str | None = None
+    """Another address than the expectation's: the gateway that users ask, instead of the candidate."""
+    everything: bool = False
+    """Ask every model, whatever passed before."""
+
+
+def check(target: str, config: dict[str, Any], options: Options, cluster: Callable[[Run], Server]) -> str:
     """The verdict where all is well; Failure, or Terminated with what it was at."""
-    run = Run(config["deadline_seconds"])
+    run = Run()
     try:
         if target == "backend":
-            return check_backend(config, run, cluster(run))
-        return check_gateway(config, run, cluster(run), os.environ.get("LITELLM_MASTER_KEY"))
+            return check_backend(config, options, run, cluster(run))
+        return check_gateway(config, options, run, cluster(run))
     except Terminated:
         remedy = "look at the pods behind that address, then run it again"
         raise Terminated(f"Kubernetes ended this pod while {run.doing}: {remedy}") from None
 
 
-def check_backend(config: dict[str, Any], run: Run, cluster: Server) -> str:
+def check_backend(config: dict[str, Any], options: Options, run: Run, cluster: Server) -> str:
     """The server lists exactly the models, answers and streams as each, and has its layers on the GPU."""
-    names: list[str] = config["models"]
-    pods = _deployed(config["pods"], run, cluster, ", ".join(names))
-    server = Server(config["url"], None, run)
+    names = [model["name"] for model in config["models"]]
+    run.begin(config["start_seconds"])
+    pods = _deployed(config, run, cluster, ", ".join(names))
+    server = Server(options.url or config["url"], None, run)
     _check_names(server, names, ", ".join(names))
-    for name in names:
-        answer = _chat(server, name, stream=False)
-        message = answer.at("choices", 0, "message")
-        if not _says(message):
-            raise Failure(f"{name}: the answer is empty: {server.quoted(answer.text)}")
-        if answer.at("model") != name:
-            raise Failure(f"{name}: the answer comes from model {answer.at('model')!r}: look at the server's --alias")
-        _check_stream(server, name)
+    asked, passed = _to_ask(config, options, cluster)
+    for model in asked:
+        run.begin(model["deadline_seconds"])
+        _check_answers(server, model["name"])
     layers = ""
-    if config["gpu_layers"] > 0:
+    if config["gpu_layers"] > 0 and asked:
         try:
             layers = f", {_check_layers(config, cluster, pods)} layers on the GPU"
         except Failure as failure:
             raise Failure(f"{', '.join(names)}: {failure}") from None
-    return f"ok: {', '.join(names)}: answers and streams{layers}"
+    return _verdict("answers and streams", asked, passed, layers)
 
 
-def check_gateway(config: dict[str, Any], run: Run, cluster: Server, key: str | None) -> str:
+def check_gateway(config: dict[str, Any], options: Options, run: Run, cluster: Server) -> str:
     """The gateway lists exactly the names, and the backend that answers each is the right one."""
-    routes: dict[str, str] = config["routes"]
-    _deployed(config["pods"], run, cluster, "the gateway")
-    server = Server(config["url"], key, run)
-    _check_names(server, sorted(routes), "the gateway")
-    for name, base in routes.items():
-        answer = _chat(server, name, stream=False)
-        if not _says(answer.at("choices", 0, "message")):
-            raise Failure(f"{name}: the answer is empty: {server.quoted(answer.text)}")
+    run.begin(config["start_seconds"])
+    server = Server(options.url or config["url"], os.environ.get("LITELLM_MASTER_KEY"), run)
+    _check_names(server, [model["name"] for model in config["models"]], "the gateway")
+    asked, passed = _to_ask(config, options, cluster)
+    for model in asked:
+        run.begin(model["deadline_seconds"])
+        name, base = model["name"], model["api_base"]
+        answer = _answer(server, name)
         # LiteLLM writes the asked name into the body's model: only the header tells who answered
         answered = answer.headers.get("x-litellm-model-api-base", "(no x-litellm-model-api-base header)")
         if answered.rstrip("/") != base.rstrip("/"):
             raise Failure(f"{name}: answered by {answered}, expected {base}: look at the gateway's model_list")
-    return f"ok: the gateway routes {', '.join(routes)}"
+    return _verdict("routed by the gateway", asked, passed)
+
+
+def _verdict(what: str, asked: list[dict[str, Any]], passed: list[str], more: str = "") -> str:
+    kept = f"unchanged since they passed: {', '.join(passed)}" if passed else ""
+    named = f"{', '.join(model['name'] for model in asked)}: {what}{more}" if asked else ""
+    return f"ok: {'; '.join(filter(None, (named, kept)))}"
+
+
+def _to_ask(config: dict[str, Any], options: Options, cluster: Server) -> tuple[list[dict[str, Any]], list[str]]:
+    """The models to ask, and the names of those that an earlier run of this test found as they are now."""
+    models: list[dict[str, Any]] = config["models"]
+    may_skip = [] if options.everything else [model for model in models if model["skip_passed"]]
+    before = _passed(config["namespace"], options.test, cluster) if may_skip else set[tuple[str, str]]()
+    known = [model["name"] for model in may_skip if (model["name"], model["content"]) in before]
+    return [model for model in models if model["name"] not in known], known
+
+
+def _passed(namespace: str, test: str, cluster: Server) -> set[tuple[str, str]]:
+    """Name and content of every model that a succeeded Job of this test expected: it passed then, or before."""
+    jobs = cluster.ask(f"/apis/batch/v1/namespaces/{namespace}/jobs?labelSelector=app.kubernetes.io/name%3D{test}")
+    if jobs.status != 200:  # noqa: PLR2004 - HTTP's own number
+        raise Failure(f"the cluster does not list the Jobs of {test}: {cluster.quoted(jobs.text)}")
+    found: set[tuple[str, str]] = set()
+    for job in cast("list[dict[str, Any]]", jobs.at("items") or []):
+        if not job["status"].get("succeeded"):
+            continue
+        for volume in job["spec"]["template"]["spec"]["volumes"]:
+            if volume["name"] == "smoke":
+                path = f"/api/v1/namespaces/{namespace}/configmaps/{volume['configMap']['name']}"
+                found |= _recorded(cluster.ask(path).at("data", "smoke.json"))
+    return found
+
+
+def _recorded(record: str | None) -> set[tuple[str, str]]:
+    """Name and content of the models of an earlier record; of none where it is gone or tells of no contents."""
+    expected = Answer(200, {}, record or "")
+    models = range(len(expected.at("models") or []))
+    return {(expected.at("models", index, "name"), expected.at("models", index, "content")) for index in models}
+
+
+def _answer(server: Server, name: str) -> Answer:
+    answer = _chat(server, name, stream=False)
+    if not _says(answer.at("choices", 0, "message")):
+        raise Failure(f"{name}: the answer is empty: {server.quoted(answer.text)}")
+    return answer
+
+
+def _check_answers(server: Server, name: str) -> None:
+    answer = _answer(server, name)
+    if answer.at("model") != name:
+        raise Failure(f"{name}: the answer comes from model {answer.at('model')!r}: look at the server's --alias")
+    _check_stream(server, name)
 
 
 def _check_names(server: Server, expected: list[str], who: str) -> None:
@@ -134,9 +195,10 @@ def _says(message: Any) -> bool:  # noqa: ANN401 - JSON of whatever shape came
     return bool(parts.get("content") or parts.get("reasoning_content"))
 
 
-def _deployed(wanted: dict[str, str], run: Run, cluster: Server, who: str) -> list[str]:
+def _deployed(config: dict[str, Any], run: Run, cluster: Server, who: str) -> list[str]:
     """The ready pods, as soon as all that stand are of the deployed content; Pulumi may be done before that is so."""
-    path = f"/api/v1/namespaces/{wanted['namespace']}/pods?labelSelector={quote(wanted['selector'])}"
+    wanted: dict[str, str] = config["pods"]
+    path = f"/api/v1/namespaces/{config['namespace']}/pods?labelSelector={quote(wanted['selector'])}"
     while True:
         listed = cluster.ask(path)
         if listed.status != 200:  # noqa: PLR2004 - HTTP's own number
@@ -175,8 +237,8 @@ def _check_layers(config: dict[str, Any], cluster: Server, pods: list[str]) -> s
     """Layers on the GPU and in all; Failure where the server fell back to the CPU, which it does without a word."""
     layers = ""
     for pod in pods:
-        path = f"/api/v1/namespaces/{config['pods']['namespace']}/pods/{pod}/log"
-        log = cluster.ask(f"{path}?container=llama-server&limitBytes={_LOG_BYTES}")
+        path = f"/api/v1/namespaces/{config['namespace']}/pods/{pod}/log"
+        log = cluster.ask(f"{path}?container={config['pods']['container']}&limitBytes={_LOG_BYTES}")
         if log.status != 200:  # noqa: PLR2004 - HTTP's own number
             raise Failure(f"the log of pod {pod} cannot be read: {cluster.quoted(log.text)}")
         layers = offloaded(log.text, config["gpu_layers"], pod)
@@ -216,11 +278,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Asks a backend or the gateway whether it serves what it should.")
     parser.add_argument("target", choices=["backend", "gateway"])
     parser.add_argument("--config", type=Path, required=True, help="JSON of what is expected")
+    parser.add_argument("--test", default="", help="this test's name, by which it finds what it passed before")
+    parser.add_argument("--url", help="another address than the one that the record names")
+    parser.add_argument("--all", action="store_true", help="ask every model, whatever passed before")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     status = 1
     try:
-        verdict = check(args.target, json.loads(args.config.read_text(encoding="utf-8")), own_cluster)
+        options = Options(args.test, args.url, args.all)
+        verdict = check(args.target, json.loads(args.config.read_text(encoding="utf-8")), options, own_cluster)
         status = 0
     except Failure as failure:
         verdict = str(failure)

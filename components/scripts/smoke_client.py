@@ -6,6 +6,7 @@ Lies beside smoke.py in pods: nothing but the standard library of Python 3.9 or 
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _AWAY = {502, 503}  # a server that loads, a gateway whose backend does
 _PAUSE_SECONDS = 1.0
+_ONE_WORD = re.compile(r"[!-~]+")
 _CHUNK = 2**16
 
 
@@ -51,11 +53,15 @@ class Answer(NamedTuple):
 
 
 class Run:
-    """One run of this script: its time, which all that it asks share, and what it is at."""
+    """One run of this script: the time that the step at hand may take, and what it is at."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 0) -> None:
         self.doing = ""
+        self.begin(seconds)
+
+    def begin(self, seconds: float) -> None:
+        """From here on the next step has so much time, for all that it asks."""
+        self.seconds = seconds
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
@@ -77,6 +83,9 @@ class Server:
     """One HTTP server, asked again while it starts."""
 
     def __init__(self, url: str, token: str | None, run: Run, tls: ssl.SSLContext | None = None) -> None:
+        if token and not _ONE_WORD.fullmatch(token):
+            # http.client's own complaint would quote it
+            raise Failure(f"the key for {url} has a blank or a line end in it: write its Secret anew without")
         self.url = url.rstrip("/")
         self._token = token
         self._run = run

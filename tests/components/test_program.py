@@ -1,33 +1,17 @@
 """The program itself, on the stack file that ships."""
 
-import json
-import runpy
-from pathlib import Path
-
 import pulumi
 import pytest
-import yaml
 from syrupy.assertion import SnapshotAssertion
 
-from tests.components.recorder import Recorder, record
+from tests.components.manifests import program
 
 pytestmark = pytest.mark.usefixtures("kubeconfig")
-ROOT = Path(__file__).parents[2]
 
 
-def program(stack: str) -> Recorder:
-    document = yaml.safe_load((ROOT / f"Pulumi.{stack}.yaml").read_text())
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in document["config"].items()}
-
-    def run() -> None:
-        pulumi.runtime.set_all_config(texts, [])
-        runpy.run_path(str(ROOT / "__main__.py"))
-
-    return record(run)
-
-
-def test_what_the_local_stack_registers_is_as_recorded(snapshot: SnapshotAssertion) -> None:
-    registered = program("local").registered
+@pytest.mark.parametrize("stack", ["local", "prod"])
+def test_what_a_stack_registers_is_as_recorded(snapshot: SnapshotAssertion, stack: str) -> None:
+    registered = program(stack).registered
     for it in registered:
         data = it.inputs.get("data", {})
         it.inputs.pop("kubeconfig", None)  # the path of this run's own

@@ -12,7 +12,7 @@ from tests.conftest import stack_config
 
 
 def build(config: StackConfig, index: int = 0) -> Recorder:
-    backend = config.backends[index]
+    backend = config.pinned[index]
     return record(lambda: StaticBackend(backend.name, StaticBackendArgs(config=config, backend=backend)))
 
 
@@ -63,7 +63,7 @@ def test_the_prefetch_job_takes_no_gpu_and_fills_the_servers_own_volume(config: 
         if "persistentVolumeClaim" in volume
     ]
     assert claims == [recorder.one("PersistentVolumeClaim")["metadata"]["name"]] * 2
-    assert fetch["command"][2:4] == ["/model/fetch_model.py", "fetch"]
+    assert fetch["command"][2:4] == ["/catalog/fetch_model.py", "fetch"]
 
 
 def test_a_failed_prefetch_is_run_again_by_the_next_update(config: StackConfig) -> None:
@@ -89,9 +89,9 @@ def test_config_maps_are_immutable_record_the_triple_and_are_named_by_content(co
     recorder = build(config)
     maps = {it.name: it.inputs for it in recorder.all("ConfigMap")}
     assert all(inputs["immutable"] for inputs in maps.values())
-    recorded = json.loads(maps["llama-static-a-model"]["data"]["model.json"])
+    (recorded,) = json.loads(maps["llama-static-a-models"]["data"]["models.json"])["models"]
     assert (recorded["repo"], recorded["quant"]) == ("unsloth/GLM-4.7-Flash-GGUF", "Q4_K_M")
-    knobs = json.loads(maps["llama-static-a-server"]["data"]["server.json"])["runtime"]
+    knobs = json.loads(maps["llama-static-a-server"]["data"]["server.json"])["models"]["GLM-4.7-Flash"]
     assert knobs["context_size"] == 32768
     mounted = {volume["configMap"]["name"] for volume in pod(recorder)["volumes"] if "configMap" in volume}
     assert mounted == {inputs["metadata"]["name"] for inputs in maps.values()}
@@ -106,7 +106,8 @@ def test_liveness_waits_for_a_startup_that_may_take_all_of_startup_seconds(confi
 
 def test_the_server_drains_within_its_grace_period(config: StackConfig) -> None:
     recorder = build(config)
-    assert server(recorder)["lifecycle"]["preStop"]["exec"]["command"] == ["sh", "/server/drain.sh", "8080"]
+    command = ["sh", "/server/drain.sh", "llama-server", "8080"]
+    assert server(recorder)["lifecycle"]["preStop"]["exec"]["command"] == command
     assert pod(recorder)["terminationGracePeriodSeconds"] == 120
 
 
@@ -138,15 +139,45 @@ def test_every_pod_satisfies_the_restricted_profile(config: StackConfig) -> None
         for container in [*spec.get("initContainers", []), *spec["containers"]]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert "hostPort" not in json.dumps(container)
-        assert all(set(volume) <= {"name", "configMap", "persistentVolumeClaim"} for volume in spec["volumes"])
+        assert all(
+            set(volume) <= {"name", "configMap", "emptyDir", "persistentVolumeClaim"} for volume in spec["volumes"]
+        )
 
 
 def test_the_service_has_the_name_that_the_runbook_gives(config: StackConfig) -> None:
     service = build(config).one("Service")
     assert service["metadata"]["name"] == "llama-static-a"
     assert service["spec"]["selector"] == {"app.kubernetes.io/name": "llama-static-a"}
+
+
+def test_a_backend_without_a_gpu_asks_for_none(values: dict[str, Any]) -> None:
+    values["statics"][1]["gpu"] = {"resource": "none"}
+    resources = server(build(stack_config(values), 1))["resources"]
+    assert set(resources["limits"]) == {"memory"}
+    assert set(resources["requests"]) == {"cpu", "memory"}
+
+
+def test_another_vendors_gpu_comes_with_its_image_and_runtime_class(values: dict[str, Any]) -> None:
+    values["statics"][1] |= {
+        "image": "ghcr.io/ggml-org/llama.cpp:server-cuda-b1",
+        "gpu": {"resource": "nvidia.com/gpu", "runtime_class": "nvidia", "supplemental_groups": []},
+    }
+    recorder = build(stack_config(values), 1)
+    assert server(recorder)["image"] == "ghcr.io/ggml-org/llama.cpp:server-cuda-b1"
+    assert server(recorder)["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod(recorder)["runtimeClassName"] == "nvidia"
+    assert "runtimeClassName" not in recorder.one("Job")["spec"]["template"]["spec"]
+
+
+def test_tolerations_and_pull_secrets_are_the_pods_and_the_prefetch_jobs(values: dict[str, Any]) -> None:
+    values |= {"tolerations": [{"key": "gpu", "effect": "NoSchedule"}], "pull_secrets": ["mirror"]}
+    recorder = build(stack_config(values))
+    for spec in (pod(recorder), recorder.one("Job")["spec"]["template"]["spec"]):
+        assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        assert spec["imagePullSecrets"] == [{"name": "mirror"}]
 
 
 @pytest.mark.parametrize("index", [0, 1])

@@ -2,13 +2,15 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.scripts import fetch_model
-from components.scripts.fetch_model import Failure, File, Wanted, has_quant, pick
+from components.scripts.fetch_model import Failure, File, Wanted, has_quant, message, pick
 
 Reply = tuple[int, dict[str, str], bytes | Iterator[bytes]]
 Answer = Callable[[str, dict[str, str], bytes], Reply]
@@ -29,6 +31,7 @@ REPO = "acme/tiny-GGUF"
 CONTENT = bytes(range(256)) * 4000
 TOKEN = "hf_right"  # noqa: S105 - a token that opens nothing but these tests
 COMMIT = "0123456789" * 4
+NOWHERE = "http://127.0.0.1:1"
 
 
 class Pod:
@@ -40,16 +43,23 @@ class Pod:
         self.weights = self.models / "weights"
         self.config = directory / "model.json"
         self.log = directory / "termination-log"
-        self.record: dict[str, Any] = {
+        self.record: dict[str, Any] = {"endpoint": endpoint, "deadline_seconds": 0.5}
+        self.model: dict[str, Any] = {
             "name": "Tiny",
             "repo": REPO,
             "quant": "Q4_K_M",
             "filename": None,
             "revision": "main",
-            "endpoint": endpoint,
             "model_path": str(self.weights / "model.gguf"),
-            "deadline_seconds": 0.5,
         }
+        self.record["models"] = [self.model]
+
+    def add(self, name: str, **changes: object) -> dict[str, Any]:
+        """One more model, with a folder of its own; the first one makes the volume a pool's."""
+        model = {**self.model, "name": name, "model_path": str(self.weights / name / "model.gguf"), **changes}
+        before: list[dict[str, Any]] = self.record["models"]
+        self.record["models"] = [*(other for other in before if other is not self.model), model]
+        return model
 
     def command(self, action: str) -> list[str]:
         self.config.write_text(json.dumps(self.record))
@@ -58,7 +68,8 @@ class Pod:
 
     def run(self, action: str, **changes: object) -> str:
         """What the script leaves as its termination message: empty where all went well."""
-        self.record |= changes
+        for key, value in changes.items():
+            (self.record if key in self.record else self.model)[key] = value
         self.log.unlink(missing_ok=True)
         status = fetch_model.main(self.command(action))
         verdict = self.log.read_text() if self.log.exists() else ""
@@ -66,10 +77,21 @@ class Pod:
         assert "\n" not in verdict
         return verdict
 
+    @contextmanager
+    def running(self, action: str) -> Generator[subprocess.Popen[bytes]]:
+        """The script as a process, as in a pod."""
+        command = [sys.executable, str(SCRIPT), *self.command(action)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            yield process
+
     def files(self) -> dict[str, bytes]:
         """Files of models on the volume, by their path in the repository."""
         root = self.models / "files" / REPO
         return {"/".join(path.relative_to(root).parts[1:]): path.read_bytes() for path in root.rglob("*.gguf*")}
+
+    def links(self) -> dict[str, bytes]:
+        """What a server would read, by its path below the weights."""
+        return {str(path.relative_to(self.weights)): path.read_bytes() for path in self.weights.rglob("*.gguf")}
 
 
 @pytest.fixture
@@ -88,7 +110,7 @@ def pod(tmp_path: Path, hub: str, repo: Path) -> Pod:
 
 
 def wanted(**changes: Any) -> Wanted:  # noqa: ANN401 - whatever the field takes
-    return Wanted(REPO, "Q4_K_M", None, "main", "http://hub", "/models/weights/model.gguf", 1)._replace(**changes)
+    return Wanted("Tiny", REPO, "Q4_K_M", None, "main", "/models/weights/model.gguf")._replace(**changes)
 
 
 def split(repo: Path, shards: int = 3) -> list[str]:
@@ -192,7 +214,7 @@ def test_another_model_moves_the_link_and_keeps_the_old_file(pod: Pod) -> None:
 
 def test_a_restarted_pod_needs_no_hub(pod: Pod) -> None:
     pod.run("fetch")
-    assert pod.run("link", endpoint="http://127.0.0.1:1") == ""
+    assert pod.run("link", endpoint=NOWHERE) == ""
     assert (pod.weights / "model.gguf").read_bytes() == CONTENT
 
 
@@ -200,7 +222,7 @@ def test_a_pinned_commit_that_is_in_place_needs_no_hub_at_all(pod: Pod, hub: str
     pod.run("fetch")
     (commit,) = (path.name for path in (pod.models / "files" / REPO).iterdir() if path.is_dir())
     assert pod.run("fetch", revision=commit) == ""
-    assert pod.run("fetch", endpoint="http://127.0.0.1:1") == ""
+    assert pod.run("fetch", endpoint=NOWHERE) == ""
     assert "127.0.0.1:1 " in pod.run("fetch", revision="main")
     assert hub != pod.record["endpoint"]
 
@@ -253,6 +275,137 @@ def test_a_path_that_the_server_opens_in_vain_is_told(pod: Pod) -> None:
     assert f"the server opens {opened}" in pod.run("link", model_path=opened)
 
 
+@pytest.mark.parametrize("action", ["fetch", "link"])
+@pytest.mark.parametrize(
+    "outside", ["weights/../model.gguf", "weights", "weights2/model.gguf", "/elsewhere/model.gguf", "model.gguf"]
+)
+def test_a_path_outside_the_weights_is_refused_before_anything_is_downloaded(
+    pod: Pod, action: str, outside: str
+) -> None:
+    opened = outside if outside == "model.gguf" else str(pod.models / outside)
+    told = f"Tiny: model_path {opened} does not lie below {pod.weights}"
+    assert told in pod.run(action, model_path=opened)
+    assert list(pod.models.iterdir()) == []
+
+
+def test_a_folder_that_leads_out_of_the_weights_is_refused(pod: Pod, tmp_path: Path) -> None:
+    pod.weights.mkdir()
+    (pod.weights / "Tiny").symlink_to(tmp_path)
+    assert "does not lie below" in pod.run("link", model_path=str(pod.weights / "Tiny" / "model.gguf"))
+    assert not (tmp_path / "model.gguf").is_symlink()
+
+
+# --- several models on one volume
+
+
+def passed_on(hub: str) -> tuple[Answer, list[str]]:
+    """A hub that sends everybody on to another one, and the paths that it was asked for."""
+    seen: list[str] = []
+
+    def redirect(path: str, _headers: dict[str, str], _body: bytes) -> Reply:
+        seen.append(urlsplit(path).path)
+        return 307, {"Location": hub + path}, b""
+
+    return redirect, seen
+
+
+def test_two_quants_of_one_repo_lie_in_folders_of_their_own(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    pod.add("Large")
+    pod.add("Small", quant="Q8_0")
+    assert pod.run("link") == ""
+    assert pod.links() == {"Large/model.gguf": CONTENT, "Small/model.gguf": b"q8"}
+    assert not (pod.weights / "Small" / "model.gguf").readlink().is_absolute()
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(": ")[0] for line in lines} == {"Large", "Small"}
+    assert any(line.startswith("Small: tiny-Q8_0.gguf: 100 %") for line in lines)
+
+
+def test_a_file_that_two_models_share_is_downloaded_once(pod: Pod, hub: str, serve: Serve) -> None:
+    answer, seen = passed_on(hub)
+    pod.add("One")
+    pod.add("Other", filename="tiny-Q4_K_M.gguf")
+    assert pod.run("link", endpoint=serve(answer), deadline_seconds=30) == ""
+    assert pod.links() == {"One/model.gguf": CONTENT, "Other/model.gguf": CONTENT}
+    assert len([path for path in seen if "/resolve/" in path]) == 1
+
+
+def test_a_broken_model_is_named_and_the_others_come(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = pod.add("Broken", quant="Q2_K")
+    pod.add("Sound", quant="Q8_0")
+    for action in ("fetch", "link"):
+        verdict = pod.run(action)
+        assert verdict.startswith(f"Broken: {REPO} at main has no GGUF of quant Q2_K: set filename")
+        assert "Sound" not in verdict
+        assert capsys.readouterr().out.startswith(f"{verdict}\nSound: ")
+    assert pod.files() == {"tiny-Q8_0.gguf": b"q8"}
+    broken["quant"] = "Q4_K_M"
+    assert pod.run("link") == ""
+    assert pod.links() == {"Broken/model.gguf": CONTENT, "Sound/model.gguf": b"q8"}
+
+
+def test_every_broken_model_stands_in_the_verdict(pod: Pod) -> None:
+    pod.add("One", repo="acme/none")
+    pod.add("Sound")
+    pod.add("Two", revision="v9")
+    one, two = pod.run("fetch").split("; ")
+    assert one == "One: the hub has no repository acme/none (HTTP 404): check repo and hub.endpoint"
+    assert two.startswith(f"Two: the hub has no revision v9 of {REPO} (HTTP 404): set revision to")
+
+
+def test_a_fetched_pool_is_linked_without_any_hub(pod: Pod, repo: Path) -> None:
+    (repo / "tiny-Q2_K.gguf").write_bytes(b"q2")
+    for quant in ("Q4_K_M", "Q8_0", "Q2_K"):
+        pod.add(quant, quant=quant)
+    assert pod.run("fetch") == ""
+    assert pod.links() == {}
+    assert pod.run("link", endpoint=NOWHERE) == ""
+    assert pod.links() == {"Q4_K_M/model.gguf": CONTENT, "Q8_0/model.gguf": b"q8", "Q2_K/model.gguf": b"q2"}
+
+
+def test_link_names_what_is_missing_while_the_hub_is_away_and_links_the_rest(pod: Pod) -> None:
+    missing = pod.add("Missing", quant="Q8_0")
+    pod.add("Here")
+    pod.record["models"].remove(missing)
+    pod.run("fetch")
+    pod.record["models"].insert(0, missing)
+    verdict = pod.run("link", endpoint=NOWHERE)
+    assert verdict.startswith(f"Missing: nothing from the hub {NOWHERE} in 0.5 s")
+    assert "Here" not in verdict
+    assert pod.links() == {"Here/model.gguf": CONTENT}
+
+
+def test_a_catalog_that_gains_a_model_downloads_only_that_one(pod: Pod, hub: str, serve: Serve) -> None:
+    pod.add("Old")
+    pod.run("fetch")
+    answer, seen = passed_on(hub)
+    pod.add("New", quant="Q8_0")
+    assert pod.run("fetch", endpoint=serve(answer), deadline_seconds=30) == ""
+    assert [path.rsplit("/", 1)[1] for path in seen if "/resolve/" in path] == ["tiny-Q8_0.gguf"]
+    assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT, "tiny-Q8_0.gguf": b"q8"}
+
+
+def test_the_links_of_a_model_that_left_stay(pod: Pod) -> None:
+    left = pod.add("Left")
+    pod.add("Stays", quant="Q8_0")
+    pod.run("link")
+    pod.record["models"].remove(left)
+    assert pod.run("link") == ""
+    assert pod.links() == {"Left/model.gguf": CONTENT, "Stays/model.gguf": b"q8"}
+
+
+def test_a_split_model_lies_in_its_own_folder_of_a_pool(pod: Pod, repo: Path) -> None:
+    names = split(repo)
+    pod.add("Small", quant="Q8_0")
+    first = pod.weights / "Big" / "big-Q4_K_M-00001-of-00003.gguf"
+    pod.add("Big", filename=names[0], model_path=str(first))
+    assert pod.run("link") == ""
+    assert pod.links() == {
+        "Small/model.gguf": b"q8",
+        "Big/model.gguf": names[0].encode(),
+        **{f"Big/{name.split('/')[1]}": name.encode() for name in names},
+    }
+
+
 # --- what goes wrong
 
 
@@ -275,7 +428,7 @@ def test_a_gated_model_needs_the_token(pod: Pod, repo: Path, monkeypatch: pytest
         ({"repo": "acme/none"}, "no repository acme/none (HTTP 404): check repo"),
         ({"revision": "v9"}, "no revision v9 of acme/tiny-GGUF"),
         ({"filename": "none.gguf"}, "no file none.gguf: set filename to one of: tiny-Q4_K_M.gguf"),
-        ({"endpoint": "http://127.0.0.1:1"}, "http://127.0.0.1:1 in 0.5 s ([Errno 111] Connection refused)"),
+        ({"endpoint": NOWHERE}, "http://127.0.0.1:1 in 0.5 s ([Errno 111] Connection refused)"),
     ],
 )
 def test_a_misspelt_value_is_one_line_with_a_remedy(pod: Pod, changes: dict[str, str], told: str) -> None:
@@ -293,15 +446,17 @@ def test_a_hub_that_names_files_outside_the_repository_is_not_followed(pod: Pod,
     assert "does not answer as a Hugging Face hub does" in pod.run("fetch", endpoint=url)
 
 
-def test_an_overloaded_hub_is_asked_again(pod: Pod, hub: str, serve: Serve) -> None:
+def test_an_overloaded_hub_is_asked_again(pod: Pod, hub: str, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
 
     def overloaded(path: str, _headers: dict[str, str], _body: bytes) -> Reply:
         seen.append(path)
         return (429, {}, b"") if len(seen) == 1 else (307, {"Location": hub + path}, b"")
 
-    assert pod.run("fetch", endpoint=serve(overloaded), deadline_seconds=5) == ""
+    endpoint = serve(overloaded)
+    assert pod.run("fetch", endpoint=endpoint, deadline_seconds=5) == ""
     assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+    assert f"Tiny: {endpoint}: HTTP 429: again in 1 s\n" in capsys.readouterr().out
 
 
 def test_the_token_stays_with_the_hubs_own_host(
@@ -381,7 +536,7 @@ def test_a_cut_download_goes_on_where_it_ended(pod: Pod, serve: Serve) -> None:
 def test_a_kill_midway_leaves_no_file_under_the_models_name(pod: Pod, serve: Serve) -> None:
     hub = Hub(cut=1000)
     pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
-    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+    with pod.running("fetch") as process:
         assert hub.asked_again.wait(10)
         process.kill()
     assert pod.files() == {"tiny-Q4_K_M.gguf.part": CONTENT[:1000]}
@@ -394,15 +549,31 @@ def test_a_kill_midway_leaves_no_file_under_the_models_name(pod: Pod, serve: Ser
 def test_sigterm_ends_it_at_once_and_leaves_how_far_it_came(pod: Pod, serve: Serve) -> None:
     hub = Hub(cut=1000)
     pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
-    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+    with pod.running("fetch") as process:
         assert hub.asked_again.wait(10)
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 143
     hub.go_on.set()
     assert pod.log.read_text() == (
-        "Kubernetes ended this pod when 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here: "
+        "Tiny: Kubernetes ended this pod when 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here: "
         "raise startup_seconds; the next run goes on from there"
     )
+
+
+def test_sigterm_in_mid_pool_names_its_model_and_those_that_failed_before(pod: Pod, serve: Serve) -> None:
+    hub = Hub(cut=1000)
+    pod.add("Broken", quant="Q2_K")
+    pod.add("Begun")
+    pod.add("Waiting")
+    pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
+    with pod.running("fetch") as process:
+        assert hub.asked_again.wait(10)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+    hub.go_on.set()
+    begun, broken = pod.log.read_text().split("there; ")
+    assert begun.startswith("Begun: Kubernetes ended this pod when 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here: raise")
+    assert broken.startswith(f"Broken: {REPO} at main has no GGUF of quant Q2_K")
 
 
 def test_sigterm_while_the_hub_is_silent_leaves_a_verdict_too(pod: Pod, serve: Serve) -> None:
@@ -414,12 +585,15 @@ def test_sigterm_while_the_hub_is_silent_leaves_a_verdict_too(pod: Pod, serve: S
         return 500, {}, b""
 
     pod.record |= {"endpoint": serve(silent), "deadline_seconds": 30}
-    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("link")], stdout=subprocess.DEVNULL) as process:
+    with pod.running("link") as process:
         assert asked.wait(10)
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 143
     go_on.set()
-    assert f"when the list of files of {REPO} is not here yet: raise startup_seconds" in pod.log.read_text()
+    assert (
+        f"Tiny: Kubernetes ended this pod when the list of files of {REPO} is not here yet: raise startup_seconds"
+        in pod.log.read_text()
+    )
 
 
 class SlowHub:
@@ -449,7 +623,7 @@ def test_a_slow_download_ends_at_its_deadline_and_goes_on_in_the_next_run(pod: P
     verdict = pod.run("fetch", endpoint=serve(hub), deadline_seconds=0.5)
     assert time.monotonic() - begun < 3
     assert verdict == (
-        "0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here after 0.5 s (too slow): "
+        "Tiny: 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here after 0.5 s (too slow): "
         "raise startup_seconds; the next run goes on from there"
     )
     (part,) = pod.files().values()
@@ -459,6 +633,36 @@ def test_a_slow_download_ends_at_its_deadline_and_goes_on_in_the_next_run(pod: P
     assert pod.run("fetch", deadline_seconds=5) == ""
     assert hub.ranges == [None, f"bytes={len(part)}-"]
     assert pod.files() == {"tiny-Q4_K_M.gguf": CONTENT}
+
+
+def test_when_the_deadline_is_past_the_rest_fails_at_once_and_what_is_here_is_linked(pod: Pod, serve: Serve) -> None:
+    here = pod.add("Here", quant="Q8_0")
+    pod.run("fetch")
+    hub = SlowHub()
+    pod.record |= {"endpoint": serve(hub), "models": [pod.add(name) for name in ("Slow", "Late", "Later")] + [here]}
+    begun = time.monotonic()
+    verdict = pod.run("link", deadline_seconds=0.5)
+    assert time.monotonic() - begun < 3
+    more_time = "raise startup_seconds; the next run goes on from there"
+    assert verdict == (
+        f"Slow: 0.00 of 0.00 GB of tiny-Q4_K_M.gguf are here after 0.5 s (too slow): {more_time}; "
+        f"Late: no time was left for it: {more_time}; Later: no time was left for it: {more_time}"
+    )
+    assert hub.ranges == [None]
+    assert pod.links() == {"Here/model.gguf": b"q8"}
+
+
+def test_a_verdict_tells_the_time_that_the_models_before_left(pod: Pod, serve: Serve) -> None:
+    def busy(path: str, _headers: dict[str, str], _body: bytes) -> Reply:
+        if "none" not in path:
+            return 503, {}, b""
+        time.sleep(0.3)
+        return 404, {}, b""
+
+    pod.add("Slow", repo="acme/none")
+    pod.add("Late")
+    verdict = pod.run("fetch", endpoint=serve(busy), deadline_seconds=0.9)
+    assert re.search(r"; Late: nothing from the hub \S+ in 0\.[0-6] s \(HTTP 503\)", verdict)
 
 
 def test_bytes_that_came_are_not_called_nothing(pod: Pod, serve: Serve) -> None:
@@ -482,10 +686,10 @@ def test_a_listing_that_trickles_is_ended_by_the_deadline(pod: Pod, serve: Serve
 def test_two_pods_do_not_write_the_same_file(pod: Pod, tmp_path: Path, serve: Serve) -> None:
     hub = Hub(cut=1000)
     pod.record |= {"endpoint": serve(hub), "deadline_seconds": 30}
-    with subprocess.Popen([sys.executable, str(SCRIPT), *pod.command("fetch")], stdout=subprocess.DEVNULL) as process:
+    with pod.running("fetch") as process:
         assert hub.asked_again.wait(10)
         other = Pod(tmp_path / "other", pod.record["endpoint"])
-        other.models = pod.models
+        other.models, other.model["model_path"] = pod.models, pod.model["model_path"]
         assert "nothing of tiny-Q4_K_M.gguf from the hub" in (verdict := other.run("fetch"))
         assert "another pod is downloading tiny-Q4_K_M.gguf" in verdict
         hub.go_on.set()
@@ -502,6 +706,30 @@ def test_a_volume_without_room_is_told_before_the_download(pod: Pod, monkeypatch
     assert pod.files() == {}
 
 
+def test_room_is_asked_for_each_model_alone(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    def usage(_path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=len(CONTENT) - 1)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    pod.add("Large")
+    pod.add("Small", quant="Q8_0")
+    verdict = pod.run("fetch")
+    assert verdict.startswith("Large: 0.00 GB are to come and the volume has 0.00 GB free: raise storage.size_gib")
+    assert "Small" not in verdict
+    assert pod.files() == {"tiny-Q8_0.gguf": b"q8"}
+
+
+def test_a_full_volume_is_told_of_each_model(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    pod.add("One")
+    pod.add("Two", quant="Q8_0")
+    told = f"{pod.models}: No space left on device: raise storage.size_gib, or delete old models"
+    assert pod.run("fetch", deadline_seconds=60) == f"One: {told}; Two: {told}"
+
+
 def test_a_volume_that_fills_up_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_file: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -511,13 +739,59 @@ def test_a_volume_that_fills_up_is_told(pod: Pod, monkeypatch: pytest.MonkeyPatc
     assert "tiny-Q4_K_M.gguf" not in pod.files()
 
 
+def test_the_verdict_on_two_hundred_models_fits_a_termination_message_and_the_log_has_all(
+    pod: Pod, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"Model-{number}" for number in range(200)]
+    for name in names:
+        pod.add(name, quant="Q2_K")
+    verdict = pod.run("fetch", deadline_seconds=60)
+    assert 3000 < len(verdict.encode()) < 4096
+    first, second, *_, last = verdict.split("; ")
+    assert first.startswith(f"Model-0: {REPO} at main has no GGUF of quant Q2_K: ")
+    assert second.startswith("Model-1: ")
+    assert last == "the log tells all 200"
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == names
+    assert all(line.endswith("set filename to one of: tiny-Q4_K_M.gguf, tiny-Q8_0.gguf") for line in lines)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3000), min_size=1, max_size=60))
+def test_a_message_is_whole_or_cut_to_its_room(failures: list[str]) -> None:
+    told = message(failures)
+    whole = "; ".join(failures)
+    assert len(told.encode()) < 4096
+    assert (told == whole) is (len(whole.encode()) < 4096)
+    assert told == whole or told.endswith(f"; the log tells all {len(failures)}")
+    assert told.startswith(failures[0][:20])
+
+
+@pytest.mark.parametrize("size", [4095, 4096])
+def test_one_long_failure_is_cut_only_where_it_must_be(size: int) -> None:
+    failure = "é" + "x" * (size - 2)
+    assert (message([failure]) == failure) is (size < 4096)
+
+
+@pytest.mark.parametrize("count", [*range(2, 40), 200, 5000])
+def test_many_long_failures_fit(count: int) -> None:
+    told = message(["x" * 4000] * count)
+    assert 3500 < len(told.encode()) < 4096
+    assert told.count("…") == min(count, 33)
+
+
 def test_a_broken_config_is_one_line(pod: Pod) -> None:
-    del pod.record["repo"]
-    assert "is not the record of a model" in pod.run("fetch")
+    del pod.model["repo"]
+    assert "is not the record of models (KeyError('repo'))" in pod.run("fetch")
+    pod.record["models"] = None
+    assert "is not the record of models" in pod.run("fetch")
+    command = pod.command("fetch")
+    pod.config.unlink()
+    assert fetch_model.main(command) == 1
+    assert pod.log.read_text() == f"{pod.config}: No such file or directory: check the volume and who owns it"
 
 
 def test_outside_a_pod_the_verdict_is_only_printed(pod: Pod, capsys: pytest.CaptureFixture[str]) -> None:
-    pod.record["quant"] = "Q2_K"
+    pod.model["quant"] = "Q2_K"
     assert fetch_model.main([*pod.command("fetch")[:-1], "/proc/none/termination-log"]) == 1
     assert "no GGUF of quant Q2_K" in capsys.readouterr().out
 
