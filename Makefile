@@ -5,13 +5,28 @@ RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up preview down status tools cluster check test test-config test-render test-components test-scripts test-ops test-local test-e2e
+.PHONY: up preview verify smoke pin comment down status tools cluster check bench
+.PHONY: test test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
 	$(RUN) python -m ops up --stack $(STACK) $(if $(YES),--yes)
 
 preview:
 	$(RUN) python -m ops preview --stack $(STACK)
+
+verify:
+	$(RUN) python -m ops verify --stack $(STACK)
+
+smoke:
+	$(RUN) python -m ops smoke --stack $(STACK)
+
+# UPDATE=1 reads digests anew that are there already
+pin:
+	$(RUN) python -m ops pin --stack $(STACK) $(if $(UPDATE),--update)
+
+# in pull-request checks: FILE holds a preview's output, PR is the number
+comment:
+	sh .github/comment.sh "$(STACK)" "$(FILE)" "$(PR)"
 
 down:
 	$(RUN) python -m ops down --stack $(STACK)
@@ -31,6 +46,9 @@ check:
 	$(RUN) pyright
 	$(RUN) lint-imports
 
+bench:
+	$(RUN) python -m bench $(if $(RUNS),--runs $(RUNS))
+
 test:
 	$(PYTEST)
 
@@ -47,7 +65,7 @@ test-scripts:
 	$(PYTEST) tests/scripts
 
 test-ops:
-	$(PYTEST) tests/ops
+	$(PYTEST) tests/ops tests/workflows tests/bench
 
 test-local:
 	$(PYTEST) tests/hub tests/images tests/machine tests/toolchain

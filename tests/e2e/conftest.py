@@ -94,12 +94,26 @@ class Line:
             assert time.monotonic() < deadline, [pod["metadata"]["name"] for pod in alive]
             time.sleep(1)
 
+    def pods(self) -> dict[str, set[str]]:
+        """The pods of each Deployment that are not on their way out, by uid."""
+        found: dict[str, set[str]] = {}
+        for pod in json.loads(self.kubectl("get", "pods", "-l", "llama-chat/content", "-o", "json"))["items"]:
+            if "deletionTimestamp" not in pod["metadata"]:
+                app = pod["metadata"]["labels"]["app.kubernetes.io/name"]
+                found.setdefault(app, set()).add(pod["metadata"]["uid"])
+        return found
+
     def pulumi_env(self) -> dict[str, str]:
         """What a person sets to run pulumi by hand against the local stack."""
         return {**self.env, **ensure("pulumi", "kubectl").env(), **pulumi_environment(self.instance)}
 
     def _file(self, file: Path | None) -> list[str]:
         return ["--config-file", str(file)] if file else []
+
+
+def rolled(before: dict[str, set[str]], after: dict[str, set[str]]) -> set[str]:
+    """The Deployments all of whose pods are others now."""
+    return {app for app in before if not before[app] & after[app]}
 
 
 @pytest.fixture(scope="session")

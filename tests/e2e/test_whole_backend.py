@@ -1,0 +1,155 @@
+"""Every model answers; each change rolls what it concerns and nothing else, and users lose no request to it."""
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from local.images import Image, catalog, derive, publish
+from local.stack_state import MASTER_KEY, secret
+from local.toolchain import ensure
+from tests.e2e.conftest import Line, rolled
+from tests.e2e.load import Load
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
+BACKENDS = ("llama-static-a", "llama-static-b", "llama-swap")
+NAMES = ("gemma-3-270m", "tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dirac")
+BASE = "http://{}.ai.svc.cluster.local:8080/v1"
+
+
+@contextmanager
+def under_load(line: Line, *models: str, clients: int = 8, seconds: float = 300) -> Generator[Load]:
+    """Paced clients of the gateway beside what the block does; they end with it, or after so long."""
+    load = Load(f"http://127.0.0.1:{line.instance.gateway_port}/v1", secret(line.instance, MASTER_KEY), list(models))
+    users = threading.Thread(target=lambda: asyncio.run(load.run(clients, seconds)))
+    users.start()
+    try:
+        yield load
+    finally:
+        load.stop = True
+        users.join()
+
+
+def litellm_image(line: Line, tag: str, script: str) -> str:
+    """The gateway's image with another entrypoint in front of its own."""
+    image = next(it for it in catalog(ensure("llama-server")) if "litellm" in it.name)
+    made: Image = derive(
+        image, f"ghcr.io/berriai/litellm:{tag}", {"/app/before": script.encode()}, entrypoint=("/app/before",)
+    )
+    publish(f"http://127.0.0.1:{line.instance.registry_port}", [made])
+    return made.name
+
+
+def test_make_up_ends_with_a_reply_from_every_model(standing: Line) -> None:
+    printed = standing.up()
+    replies = dict(re.findall(rf"^({'|'.join(NAMES)}): (.+)$", printed, re.MULTILINE))
+    assert tuple(replies) == NAMES
+    assert all(replies.values())
+
+
+def test_make_verify_is_all_green_and_make_smoke_asks_every_model_again(standing: Line) -> None:
+    verified = standing.ops("verify")
+    assert verified.returncode == 0, verified.stdout
+    assert "FAILED" not in verified.stdout
+    smoked = standing.ops("smoke")
+    assert smoked.returncode == 0, smoked.stdout
+    assert all(name in smoked.stdout for name in NAMES)
+    assert "unchanged since they passed" not in smoked.stdout
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_backend_is_on_its_roles_node_with_one_gpu_and_never_restarted(standing: Line, backend: str) -> None:
+    pod = standing.pod(backend)
+    role = backend.removeprefix("llama-")
+    assert pod["spec"]["nodeName"] == f"gpu-{role}"
+    (server,) = pod["spec"]["containers"]
+    assert server["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
+    node = json.loads(standing.kubectl("get", "node", f"gpu-{role}", "-o", "json"))
+    assert node["metadata"]["labels"]["ai.llm.role"] == role
+
+
+def test_a_pooled_models_knob_rolls_the_pool_alone_and_only_that_model_is_asked(standing: Line) -> None:
+    def more_threads(config: dict[str, Any]) -> None:
+        config["pools"][0]["models"][1]["runtime"] = {"threads": 2}
+
+    before = standing.pods()
+    printed = standing.up(standing.variant(more_threads))
+    assert rolled(before, standing.pods()) == {"llama-swap"}
+    assert "ok: tiny-curie: answers and streams; unchanged since they passed: tiny-bohr, tiny-dirac" in printed
+    assert "routed by the gateway" not in printed
+
+
+def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: Line) -> None:
+    image = litellm_image(standing, "another", '#!/bin/sh\nexec /app/docker/prod_entrypoint.sh "$@"\n')
+
+    def other_image(config: dict[str, Any]) -> None:
+        config["images"]["litellm"] = image
+
+    before = standing.pods()
+    with under_load(standing, *NAMES[1:]) as load:
+        standing.up(standing.variant(other_image))
+    assert rolled(before, standing.pods()) == {"llm-gateway"}
+    assert load.lost == []
+    assert set(load.answered) == {BASE.format("llama-static-b"), BASE.format("llama-swap")}
+    assert sum(load.answered.values()) > 100
+
+
+@pytest.mark.parametrize(
+    ("tag", "wrong", "told"),
+    [
+        (
+            "wrong-backend",
+            "s#llama-static-b.ai#llama-static-a.ai#",
+            "tiny-ada: answered by http://llama-static-a.ai.svc.cluster.local:8080/v1, expected",
+        ),
+        ("wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists"),
+    ],
+)
+def test_a_wrong_route_fails_in_the_candidate_while_users_keep_the_old_ones(
+    standing: Line, tag: str, wrong: str, told: str
+) -> None:
+    script = f"""#!/bin/sh
+sed '{wrong}' /etc/litellm/config.yaml > /tmp/config.yaml
+for argument do
+  shift
+  [ "$argument" = /etc/litellm/config.yaml ] && argument=/tmp/config.yaml
+  set -- "$@" "$argument"
+done
+exec /app/docker/prod_entrypoint.sh "$@"
+"""
+    image = litellm_image(standing, tag, script)
+
+    def other_image(config: dict[str, Any]) -> None:
+        config["images"]["litellm"] = image
+
+    before = standing.pods()
+    with under_load(standing, "tiny-ada", clients=2) as load:
+        failed = standing.ops("up", "--config-file", str(standing.variant(other_image)))
+    assert failed.returncode == 1
+    assert told in failed.stdout
+    assert rolled(before, standing.pods()) == set()
+    assert load.lost == []
+    assert load.answered
+
+
+def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving(standing: Line) -> None:
+    def another_model_from_nowhere(config: dict[str, Any]) -> None:
+        config["statics"][1]["model"]["revision"] = "v2"
+        config["statics"][1]["startup_seconds"] = 10
+        config["hub"]["endpoint"] = "http://hub.llama-chat.internal:1"
+
+    before = standing.pods()
+    with under_load(standing, "tiny-ada", clients=2) as load:
+        failed = standing.ops("up", "--config-file", str(standing.variant(another_model_from_nowhere)))
+    assert failed.returncode == 1
+    assert "from the hub http://hub.llama-chat.internal:1" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    assert "llama-static-b" not in rolled(before, standing.pods())
+    assert load.lost == []
+    assert load.answered
