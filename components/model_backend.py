@@ -152,7 +152,7 @@ class ModelBackend(pulumi.ComponentResource):
             "volumes": model_volumes(self._backend, models),
         }
         app = f"{self._name}-fetch"
-        spec = job_spec(app, on_its_node(self._backend, pod), deadline_seconds=self._budget.fetch_job, retries=2)
+        spec = job_spec(app, on_its_node(self._backend, pod), deadline_seconds=self._budget.fetch_job)
         return Job(
             app,
             metadata=metadata(self._namespace, f"{app}-{content_hash(spec)}", app, JOB_ANNOTATIONS),

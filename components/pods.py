@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pulumi
-from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
+from pulumi_kubernetes.batch.v1 import JobSpecArgsDict, PodFailurePolicyRuleArgsDict
 from pulumi_kubernetes.core.v1 import (
     AffinityArgsDict,
     ContainerArgsDict,
@@ -153,11 +153,17 @@ def script_container(
     }
 
 
-def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int, retries: int) -> JobSpecArgsDict:
-    """A Job's spec; `pod` need not say what every Job's pod says."""
+def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int) -> JobSpecArgsDict:
+    """A Job's spec; `pod` need not say what every Job's pod says.
+
+    A verdict ends the Job at once: the script was as patient as it may be. A pod that Kubernetes took away, from
+    a drained node say, is made anew.
+    """
+    verdict: PodFailurePolicyRuleArgsDict = {"action": "FailJob", "on_exit_codes": {"operator": "In", "values": [1]}}
     return {
         "active_deadline_seconds": deadline_seconds,
-        "backoff_limit": retries,
+        "backoff_limit": 2,
+        "pod_failure_policy": {"rules": [verdict]},
         "template": {"metadata": {"labels": selector(app)}, "spec": {"restart_policy": "Never", **pod}},
     }
 

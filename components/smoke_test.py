@@ -80,7 +80,7 @@ class SmokeTest(pulumi.ComponentResource):
             parent=self,
         )
         access = self._access(name, namespace)
-        spec = job_spec(name, smoke_pod(name, args, files), deadline_seconds=args.seconds + 60, retries=0)
+        spec = job_spec(name, smoke_pod(name, args, files), deadline_seconds=args.seconds + 60)
         self.job = Job(
             f"{name}-job",
             metadata=metadata(namespace, f"{name}-{content_hash(spec)}", name, JOB_ANNOTATIONS),

@@ -26,6 +26,18 @@ def test_make_up_prints_a_reply_and_a_curl_line_that_works_and_shows_no_key(line
     assert (line.instance.state / "master-key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("backend", ["llama-static-a", "llama-static-b", "llama-swap"])
+def test_each_backend_is_on_its_roles_node_with_one_gpu_and_never_restarted(standing: Line, backend: str) -> None:
+    pod = standing.pod(backend)
+    role = backend.removeprefix("llama-")
+    assert pod["spec"]["nodeName"] == f"gpu-{role}"
+    (server,) = pod["spec"]["containers"]
+    assert server["resources"]["limits"]["amd.com/gpu"] == "1"
+    assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
+    node = json.loads(standing.kubectl("get", "node", f"gpu-{role}", "-o", "json"))
+    assert node["metadata"]["labels"]["ai.llm.role"] == role
+
+
 def test_the_api_server_lets_in_restricted_pods_alone(standing: Line) -> None:
     container = {"name": "bad", "image": "bad", "securityContext": {"privileged": True}}
     bad = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bad"}, "spec": {"containers": [container]}}

@@ -27,7 +27,9 @@ class Cluster:
         (context,) = document["contexts"]
         names = [f"homelab-{stack}" for stack in STACKS]
         self.kubeconfig.write_text(
-            yaml.safe_dump({**document, "contexts": [{**context, "name": name} for name in names]})
+            yaml.safe_dump(
+                {**document, "current-context": "", "contexts": [{**context, "name": name} for name in names]}
+            )
         )
         self.env = {
             **line.pulumi_env(),
