@@ -30,8 +30,8 @@ NOTES = f"""\
 - prod: Pulumi.prod.yaml on the one-machine cluster, in a namespace of its own where no pod starts.
 - none of our layers: what prod registers, one call of a plain pulumi_kubernetes class an object, with the same order,
   protection and timeouts; no stack config, no components.
-- memory: the most that pulumi and all that it starts had together (proportional set size, read every
-  {SAMPLE_SECONDS * 1000:.0f} ms), in rounds of their own.
+- memory: the most that pulumi and all that it starts had together (resident sets, read every
+  {SAMPLE_SECONDS * 1000:.0f} ms; what they share is counted twice), in rounds of their own.
 - make up: the local stack, right after `make down`, with all that is cached; it ends with the last model's first reply.
 """
 

@@ -15,7 +15,7 @@ ENDING_SECONDS = 20.0
 """What an interrupted command may take to end."""
 SAMPLE_SECONDS = 0.02
 TAIL_LINES = 15
-_KIB = 1024
+_MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Command:
         peak = 0.0
         with self._run() as process:
             while process.poll() is None:
-                peak = max(peak, sum(map(_proportional_mib, _tree(process.pid))))
+                peak = max(peak, sum(map(_resident_mib, _tree(process.pid))))
                 time.sleep(SAMPLE_SECONDS)
         return peak
 
@@ -98,10 +98,9 @@ def _tree(root: int) -> list[int]:
     return found
 
 
-def _proportional_mib(pid: int) -> float:
-    """Its memory, with what it shares counted in parts; 0 where it has ended."""
+def _resident_mib(pid: int) -> float:
+    """Its memory, which no other process beside it changes; 0 where it has ended."""
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / _MIB
     except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / _KIB

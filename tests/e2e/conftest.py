@@ -63,7 +63,9 @@ class Line:
     def variant(self, change: Callable[[dict[str, Any]], None]) -> Path:
         """The local stack's file with one thing changed."""
         document = yaml.safe_load((ROOT / "Pulumi.local.yaml").read_text())
-        change({key.removeprefix("llama-chat:"): value for key, value in document["config"].items()})
+        config = {key.removeprefix("llama-chat:"): value for key, value in document["config"].items()}
+        change(config)
+        document["config"] = {f"llama-chat:{key}": value for key, value in config.items()}
         path = self.scratch / "Pulumi.local.yaml"
         path.write_text(yaml.safe_dump(document))
         return path
