@@ -156,14 +156,17 @@ def script_container(
 def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int) -> JobSpecArgsDict:
     """A Job's spec; `pod` need not say what every Job's pod says.
 
-    A verdict ends the Job at once: the script was as patient as it may be. A pod that Kubernetes took away, from
-    a drained node say, is made anew.
+    A failed script ends the Job at once: it was as patient as it may be. A pod that Kubernetes took away, from a drained
+    node say, is made anew. (FailJob would do it too, but Pulumi's wait knows no failed Job of that reason.)
     """
-    verdict: PodFailurePolicyRuleArgsDict = {"action": "FailJob", "on_exit_codes": {"operator": "In", "values": [1]}}
+    taken_away: PodFailurePolicyRuleArgsDict = {
+        "action": "Ignore",
+        "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}],
+    }
     return {
         "active_deadline_seconds": deadline_seconds,
-        "backoff_limit": 2,
-        "pod_failure_policy": {"rules": [verdict]},
+        "backoff_limit": 0,
+        "pod_failure_policy": {"rules": [taken_away]},
         "template": {"metadata": {"labels": selector(app)}, "spec": {"restart_policy": "Never", **pod}},
     }
 
