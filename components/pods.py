@@ -156,8 +156,8 @@ def script_container(
 def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int) -> JobSpecArgsDict:
     """A Job's spec; `pod` need not say what every Job's pod says.
 
-    A failed script ends the Job at once: it was as patient as it may be. A pod that Kubernetes took away, from a drained
-    node say, is made anew. (FailJob would do it too, but Pulumi's wait knows no failed Job of that reason.)
+    A failed script ends the Job at once: it was as patient as it may be. A pod that Kubernetes took away, say from a
+    drained node, is made anew. (FailJob would do it too, but Pulumi's wait knows no failed Job of that reason.)
     """
     taken_away: PodFailurePolicyRuleArgsDict = {
         "action": "Ignore",
