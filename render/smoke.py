@@ -61,7 +61,6 @@ def _asked(backend: Backend, served: Served) -> Document:
 
 
 def _model_content(backend: Backend, served: Served) -> str:
-    """Changes whenever this model's server does."""
-    server = {"image": backend.image, "host": backend.host, "gpu": backend.gpu.model_dump()}
-    engine = backend.engine if isinstance(backend, PoolBackend) else None
-    return content_hash([server, engine, model_flags(backend, served), model_record(backend, served.model)])
+    """Changes whenever this model's server does, or what it shares with the pool's others: memory, GPU, engine."""
+    shared = backend.model_dump(mode="json", exclude={"models"})
+    return content_hash([shared, model_flags(backend, served), model_record(backend, served.model)])

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from components.smoke_test import SmokeTest, backend_test
@@ -98,9 +99,12 @@ def test_a_change_of_one_model_changes_what_is_asked_of_that_one_alone(values: d
     assert {name for name in before if before[name] != after[name]} == {"DeepSeek-R1-Distill"}
 
 
-def test_another_image_is_asked_for_every_model_again(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "shared", [{"image": "reg.example/llama-swap:v2"}, {"max_loaded": 2}, {"resources": {"memory": "8Gi"}}]
+)
+def test_what_all_models_share_is_asked_for_every_model_again(values: dict[str, Any], shared: dict[str, Any]) -> None:
     before = asked(build(stack_config(values)))
-    values["images"]["llama_swap"] += "-new"
+    values["pools"][0] |= shared
     after = asked(build(stack_config(values)))
     assert not set(before.items()) & set(after.items())
 
