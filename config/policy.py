@@ -114,7 +114,8 @@ def floating_tag(config: StackConfig) -> Iterator[Problem]:
 def _floats(tag: str) -> bool:
     """Whether a tag moves; LiteLLM's releases are called `main-v1.80.5-stable`, which does not."""
     words = set(re.split(r"[-_.]", tag.lower()))
-    return bool(_FLOATING & words) and not ("main" in words and re.search(r"v?\d+\.\d+", tag))
+    moving = _FLOATING & words
+    return bool(moving - {"main"}) or ("main" in moving and not re.search(r"v?\d+\.\d+", tag))
 
 
 def namespace_too_late(config: StackConfig) -> Iterator[Problem]:

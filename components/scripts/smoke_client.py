@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ssl
     from socket import socket
 
-_AWAY = {502, 503}  # a server that loads, a gateway whose backend does
+_AWAY = {429, 502, 503}  # a pool that is busy with users, a server that loads, a gateway whose backend does
 _PAUSE_SECONDS = 1.0
 _ONE_WORD = re.compile(r"[!-~]+")
 _CHUNK = 2**16

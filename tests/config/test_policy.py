@@ -90,7 +90,18 @@ def test_a_digest_that_no_registry_gives_is_refused(digest: str, values: Values,
 
 
 @pytest.mark.parametrize(
-    "tag", ["latest", "nightly", "main", "server-nightly", "main-latest", "main-stable", "Nightly.7", f"main@{DIGEST}"]
+    "tag",
+    [
+        "latest",
+        "nightly",
+        "main",
+        "server-nightly",
+        "main-latest",
+        "main-stable",
+        "main-v1.80.5-nightly",
+        "Nightly.7",
+        f"main@{DIGEST}",
+    ],
 )
 def test_a_tag_that_moves_is_refused_anywhere(tag: str, values: Values, both_ways: BothWays) -> None:
     values["images"]["llama_server"] = f"reg.example:5000/llama:{tag}"
