@@ -2,7 +2,6 @@
 
 import os
 import platform
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -14,8 +13,8 @@ from bench.command import SAMPLE_SECONDS
 from bench.previews import TITLES, Previews, measure
 from bench.table import Aim, Row, markdown, ratios
 from bench.warm import warm_up
-from config.errors import UserError
 from local.bring_up import sole_user
+from local.console import run_command
 from local.paths import cache_dir, current_instance
 
 COMPARED = (
@@ -86,15 +85,5 @@ def here() -> str:
     return f"- machine: {os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}; Python {python}\n"
 
 
-def _terminated(number: int, _: object) -> None:
-    """An exception instead of a sudden end, so that what was put into the cluster is removed."""
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        app()
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
+    run_command(app)

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, ProbeArgsDict, Service
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.content import config_map
 from components.pods import (
     RESTRICTED,
     SCRATCH,
+    SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
     metadata,
     pod_security,
     pod_template,
+    probe,
     pull_secrets,
     secret_env,
     selector,
@@ -66,7 +68,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             data={"config.yaml": to_yaml(litellm(config))},
             parent=self,
         )
-        self.candidate = self._candidate(config, files, (*args.after, files_map))
+        candidate = self._candidate(config, files, (*args.after, files_map))
         key = {KEY_ANNOTATION: args.key_version} if args.key_version else None
         deployment = Deployment(
             f"{name}-deployment",
@@ -74,7 +76,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             spec=deployment_spec(config, files, key),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                depends_on=[self.candidate],
+                depends_on=[candidate],
                 custom_timeouts=timeouts(config.gateway.replicas * GATEWAY_START_SECONDS),
             ),
         )
@@ -155,7 +157,7 @@ def litellm_container(config: StackConfig, *env: EnvVarArgsDict) -> ContainerArg
         "env": [
             *secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
             {"name": "LITELLM_LOCAL_MODEL_COST_MAP", "value": "True"},  # else it waits for a download at each start
-            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - a pod's own
+            SCRATCH_HOME,
             *env,
         ],
         "ports": [{"name": "http", "container_port": port}],
@@ -171,18 +173,9 @@ def gateway_container(config: StackConfig) -> ContainerArgsDict:
     drain: EnvVarArgsDict = {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))}
     return {
         **litellm_container(config, drain),
-        "startup_probe": probe(port, "liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
-        "readiness_probe": probe(port, "readiness", period_seconds=2, failures=3),
-        "liveness_probe": probe(port, "liveliness", period_seconds=15, failures=6),
+        # LiteLLM's own probe routes: `/health` itself would call every model
+        "startup_probe": probe(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
+        "readiness_probe": probe(port, "/health/readiness", period_seconds=2, failures=3),
+        "liveness_probe": probe(port, "/health/liveliness", period_seconds=15, failures=6),
         "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}},
-    }
-
-
-def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeArgsDict:
-    """LiteLLM's own probe routes; `/health` itself would call every model."""
-    return {
-        "http_get": {"path": f"/health/{path}", "port": port},
-        "period_seconds": period_seconds,
-        "timeout_seconds": 5,
-        "failure_threshold": failures,
     }

@@ -12,7 +12,6 @@ from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     PersistentVolumeClaim,
     PodSpecArgsDict,
-    ProbeArgsDict,
     ResourceRequirementsArgsDict,
     Service,
     VolumeArgsDict,
@@ -23,6 +22,7 @@ from components.pods import (
     JOB_ANNOTATIONS,
     RESTRICTED,
     SCRATCH,
+    SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
     job_spec,
@@ -30,6 +30,7 @@ from components.pods import (
     on_role,
     pod_security,
     pod_template,
+    probe,
     pull_secrets,
     script_container,
     scripts,
@@ -223,17 +224,19 @@ def server_pod(config: StackConfig, backend: Backend, server: Server, models: st
 
 def server_container(backend: Backend, server: Server, deadlines: Budget) -> ContainerArgsDict:
     """The engine: its image's entrypoint with arguments, unless it names a command."""
+    startup_probes = math.ceil(deadlines.startup / PROBE_SECONDS)
     container: ContainerArgsDict = {
         "name": server.container,
         "image": backend.image,
         "args": server.args,
-        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - a pod's own
+        "env": [SCRATCH_HOME],
         "ports": [{"name": "http", "container_port": PORT}],
         "resources": server_resources(backend),
         "security_context": RESTRICTED,
-        "startup_probe": probe(PROBE_SECONDS, failures=math.ceil(deadlines.startup / PROBE_SECONDS)),
-        "readiness_probe": probe(PROBE_SECONDS, failures=3),
-        "liveness_probe": probe(15, failures=6),
+        # `/health` of any engine: not 200 while it cannot answer
+        "startup_probe": probe(PORT, "/health", period_seconds=PROBE_SECONDS, failures=startup_probes),
+        "readiness_probe": probe(PORT, "/health", period_seconds=PROBE_SECONDS, failures=3),
+        "liveness_probe": probe(PORT, "/health", period_seconds=15, failures=6),
         "lifecycle": {
             "pre_stop": {"exec_": {"command": ["sh", f"{CATALOG}/drain.sh", server.engine, str(PORT)]}},
         },
@@ -254,13 +257,3 @@ def server_resources(backend: Backend) -> ResourceRequirementsArgsDict:
     if backend.gpu.resource != NO_GPU:
         bounded[backend.gpu.resource] = str(backend.gpu.count)
     return {"requests": {"cpu": backend.resources.cpu, **bounded}, "limits": bounded}
-
-
-def probe(period_seconds: int, *, failures: int) -> ProbeArgsDict:
-    """`/health` of any engine: not 200 while it cannot answer; a busy one may take seconds."""
-    return {
-        "http_get": {"path": "/health", "port": PORT},
-        "period_seconds": period_seconds,
-        "timeout_seconds": 5,
-        "failure_threshold": failures,
-    }

@@ -15,6 +15,7 @@ from pulumi_kubernetes.core.v1 import (
     PodSecurityContextArgsDict,
     PodSpecArgsDict,
     PodTemplateSpecArgsDict,
+    ProbeArgsDict,
     SecurityContextArgsDict,
     TolerationArgsDict,
     VolumeArgsDict,
@@ -39,6 +40,8 @@ RESTRICTED: SecurityContextArgsDict = {
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted), and no file that it may change."""
 SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}
 """The one place where a container of ours may write."""
+SCRATCH_HOME: EnvVarArgsDict = {"name": "HOME", "value": "/tmp"}  # noqa: S108 - a pod's own
+"""For programs that keep caches below their home."""
 SCRATCH_MOUNT: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 - a pod's own
 
 
@@ -135,6 +138,16 @@ def account_volume(name: str) -> VolumeArgsDict:
         "config_map": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     }
     return {"name": name, "projected": {"sources": [token, authority]}}
+
+
+def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeArgsDict:
+    """An HTTP probe; a busy server may take seconds to answer it."""
+    return {
+        "http_get": {"path": path, "port": port},
+        "period_seconds": period_seconds,
+        "timeout_seconds": 5,
+        "failure_threshold": failures,
+    }
 
 
 def script_container(

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,23 @@ KILL_AFTER_SECONDS = 5.0
 
 # Progress goes to stderr: what a command is asked to print stays alone on stdout.
 _console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Run a program's whole command line, and show a user's error as one line.
+
+    SIGTERM is an exception in it instead of a sudden end, so that what it started ends with it.
+    """
+
+    def terminated(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        command()
+    except (UserError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
 
 
 def say(text: str) -> None:

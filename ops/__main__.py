@@ -1,7 +1,6 @@
 """The operator's commands, as `make` calls them: `python -m ops up --stack local`."""
 
 import os
-import signal
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from config.errors import UserError
 from local import machine
 from local.bring_up import bring_up, build_tools, sole_user
-from local.console import say
+from local.console import run_command, say
 from local.paths import CONTEXT, Instance, current_instance
 from local.stack_state import pulumi_environment
 from local.system import require_linux_root
@@ -177,15 +176,5 @@ def _engine(stack: Stack) -> Engine:
     return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
 
 
-def _terminated(number: int, _: object) -> None:
-    """An exception instead of a sudden end, so that what we started ends with us."""
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        app()
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(1)
+    run_command(app)

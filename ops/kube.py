@@ -10,6 +10,8 @@ from typing import Any, cast
 from config.errors import UserError
 
 TIMEOUT_SECONDS = 15
+Object = dict[str, Any]
+"""A Kubernetes object as kubectl's JSON has it."""
 _HEADER_TEXT = re.compile(r"[!-~]+")
 
 
@@ -108,3 +110,8 @@ class Kube:
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "no message"
+
+
+def name_of(thing: Object) -> str:
+    """An object's name."""
+    return str(thing["metadata"]["name"])

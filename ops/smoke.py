@@ -6,13 +6,12 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from config.errors import UserError
 from config.model import StackConfig
 from local.console import say
 from ops.forward import one_line
-from ops.kube import Kube
+from ops.kube import Kube, Object, name_of
 from render.smoke import gateway_url
 
 NAME_LABEL = "app.kubernetes.io/name"
@@ -23,8 +22,6 @@ LATE_SECONDS = 60
 """How long after a Job's own deadline its end may be seen."""
 LEFT_SECONDS = 3600
 """Kubernetes removes a Job that was left standing, once it has been over for so long."""
-
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +118,7 @@ def _left(kube: Kube, subjects: Sequence[str]) -> dict[str, Object]:
 @contextmanager
 def _removed(kube: Kube, jobs: Sequence[Object]) -> Generator[None]:
     """Remove the Jobs with their pods at the end, whatever ends it."""
-    names = [_name(job) for job in jobs]
+    names = [name_of(job) for job in jobs]
     try:
         yield
     finally:
@@ -149,7 +146,7 @@ def _verdicts(kube: Kube, jobs: Mapping[str, Object]) -> Iterator[Verdict]:
         time.sleep(POLL_SECONDS)
         for subject, before in list(states.items()):
             seconds = jobs[subject]["spec"]["activeDeadlineSeconds"] + LATE_SECONDS
-            look = _patient_look(kube, _name(jobs[subject]))
+            look = _patient_look(kube, name_of(jobs[subject]))
             states[subject] = look.state or before
             if look.over:
                 del states[subject]
@@ -195,8 +192,4 @@ def _waits_for(pod: Object) -> str:
     waits = [it["state"]["waiting"] for it in status.get("containerStatuses", []) if "waiting" in it["state"]]
     unmet: list[Object] = [it for it in status.get("conditions", []) if it["status"] != "True" and it.get("message")]
     told = next((f"{it.get('reason')}: {it.get('message', '')}" for it in (*waits, *unmet)), status.get("phase"))
-    return f"pod {_name(pod)}: {told}"
-
-
-def _name(thing: Object) -> str:
-    return str(thing["metadata"]["name"])
+    return f"pod {name_of(pod)}: {told}"

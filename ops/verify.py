@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from rich.console import Console
@@ -18,7 +18,7 @@ from config.naming import is_alias
 from config.parts import NO_GPU, ROLE_LABEL
 from local.console import say
 from ops.forward import Gateway, model_ids, one_line, open_gateway, quoted
-from ops.kube import Kube
+from ops.kube import Kube, Object, name_of
 from render.budget import budget
 from render.litellm import api_base
 from render.smoke import gateway_url
@@ -31,7 +31,6 @@ PLAIN_WIDTH = 160
 """Columns of the table where no terminal says how many it has."""
 
 Group = Literal["backend", "router", "frontend"]
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def _on_its_node(kube: Kube, backend: Backend) -> str:
     for pod in _pods(kube, backend.name):
         node = pod["spec"].get("nodeName")
         if node != backend.host:
-            raise UserError(f"{_name(pod)} is on {node or 'no node yet'}, the stack says {backend.host}")
+            raise UserError(f"{name_of(pod)} is on {node or 'no node yet'}, the stack says {backend.host}")
         nodes.add(node)
     label = kube.get("node", backend.host)["metadata"].get("labels", {}).get(ROLE_LABEL)
     if label != backend.role:
@@ -131,12 +130,12 @@ def _own_gpu(kube: Kube, backend: Backend) -> str:
     for pod in pods:
         count = _limits(pod).get(resource, 0)
         if count != backend.gpu.count:
-            raise UserError(f"{_name(pod)} has {count} of {resource}, the stack says {backend.gpu.count}")
+            raise UserError(f"{name_of(pod)} has {count} of {resource}, the stack says {backend.gpu.count}")
         node = pod["spec"].get("nodeName")
         if not node:
-            raise UserError(f"{_name(pod)} has no node yet, so no GPU")
+            raise UserError(f"{name_of(pod)} has no node yet, so no GPU")
         others = [
-            f"{other['metadata']['namespace']}/{_name(other)}"
+            f"{other['metadata']['namespace']}/{name_of(other)}"
             for other in kube.listed("pods", "--all-namespaces", f"--field-selector=spec.nodeName={node}")
             if other["metadata"]["uid"] != pod["metadata"]["uid"] and _holds(other) and _limits(other).get(resource)
         ]
@@ -156,13 +155,13 @@ def _steady(kube: Kube, backend: Backend) -> str:
             restarts += count
             looping = container["state"].get("waiting", {}).get("reason") == "CrashLoopBackOff"
             if looping or count >= RESTART_LOOP:
-                raise UserError(f"{_name(pod)}: {container['name']} restarted {count} times{_last_end(container)}")
+                raise UserError(f"{name_of(pod)}: {container['name']} restarted {count} times{_last_end(container)}")
         conditions: list[Object] = status.get("conditions", [])
         if not any(it["type"] == "Ready" and it["status"] == "True" for it in conditions):
             # what a container waits for says more than that it is not ready
             told = [*waits, *(it for it in conditions if it["status"] != "True")]
             reasons = (f"{it.get('reason', '')} {it.get('message', '')}".strip() for it in told)
-            raise UserError(f"{_name(pod)} is not ready: {next(reasons, status.get('phase'))}")
+            raise UserError(f"{name_of(pod)} is not ready: {next(reasons, status.get('phase'))}")
     return f"ready, {restarts} restarts"
 
 
@@ -298,10 +297,6 @@ def _conversation(backend: Backend, model: str, reach: Callable[[], Gateway]) ->
     say(f"talking with {model}")
     said = gateway.converse(model, budget(backend).request)
     return f"{backend.name}: {len(said)} turns, each streamed to [DONE]: {quoted(said[-1])}"
-
-
-def _name(thing: Object) -> str:
-    return str(thing["metadata"]["name"])
 
 
 def _holds(pod: Object) -> bool:
