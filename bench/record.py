@@ -96,7 +96,7 @@ def _registration(args: pulumi.ResourceTransformationArgs, inputs: dict[str, Any
         id=cast("str | None", opts.id),
         inputs={} if opts.id else {_snake(key): _plain(args.type_, value) for key, value in inputs.items()},
         depends_on=[" ".join((_class(it.pulumi_resource_type)[1], it.pulumi_resource_name)) for it in after],
-        timeouts={"create": str(timeouts.create), "update": str(timeouts.update)} if timeouts else None,
+        timeouts=vars(timeouts) if timeouts else None,
         protect=opts.protect,
         retain_on_delete=opts.retain_on_delete,
     )

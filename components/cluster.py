@@ -13,8 +13,14 @@ from config.parts import ExternalSecret, SecretKey
 def provider(config: StackConfig) -> Provider:
     """The provider for the named context; a moved API server updates it, and replaces nothing."""
     context = config.cluster.context
-    # a ConfigMap of ours with a fixed name is read by somebody else's pods: it changes in place, and is never away
-    return Provider("cluster", context=context, cluster_identifier=context, enable_config_map_mutable=True)
+    return Provider(
+        "cluster",
+        context=context,
+        cluster_identifier=context,
+        # what has a fixed name is read by pods that are running: it changes in place, and is never away
+        enable_config_map_mutable=True,
+        enable_secret_mutable=True,
+    )
 
 
 class Foundation(pulumi.ComponentResource):
@@ -50,7 +56,8 @@ class Foundation(pulumi.ComponentResource):
                 f"{name}-master-key",
                 metadata=metadata(namespace, secret.name, config.gateway.deployment),
                 string_data={secret.key: master_key},
-                opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.resources)),
+                # a key that leaves the stack file stays in the cluster: the gateway's pods still read it
+                opts=pulumi.ResourceOptions(parent=self, depends_on=list(self.resources), retain_on_delete=True),
             )
             self.resources.append(made)
             self.key_version = made.metadata.apply(lambda meta: str(meta.resource_version))

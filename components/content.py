@@ -1,20 +1,25 @@
-"""Config by content: an immutable ConfigMap whose name holds the hash of what it holds."""
+"""Objects by content: immutable ConfigMaps and Jobs whose names hold the hash of what they hold.
 
-from collections.abc import Mapping
+Their names in Pulumi's state hold the hash too. Under one name there, a content that comes back after a failed update
+would be created over the object that still stands, and then deleted as the one that was replaced.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import pulumi
-from pulumi_kubernetes.core.v1 import ConfigMap
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ConfigMap, PodSpecArgsDict
 
-from components.pods import metadata
+from components.pods import job_spec, metadata, timeouts
 from config.errors import Problem
-from render.document import content_name
+from render.document import content_hash, content_name
 
 LIMIT_BYTES = 1024 * 1024
 """The most that a ConfigMap may hold (https://kubernetes.io/docs/concepts/configuration/configmap/)."""
 
 
-def config_map(  # noqa: PLR0913 - an object's identity, content and place
-    logical: str, *, name: str, namespace: str, app: str, data: Mapping[str, str], parent: pulumi.Resource
+def config_map(
+    name: str, *, namespace: str, app: str, data: Mapping[str, str], parent: pulumi.Resource
 ) -> tuple[str, ConfigMap]:
     """Make the ConfigMap and return its full name with it; RunError when it passes the API server's limit."""
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
@@ -23,10 +28,30 @@ def config_map(  # noqa: PLR0913 - an object's identity, content and place
         raise pulumi.RunError(str(Problem(key=f"ConfigMap {name}", value=f"{size} bytes", remedy=remedy)))
     full_name = content_name(name, data)
     made = ConfigMap(
-        logical,
+        full_name,
         metadata=metadata(namespace, full_name, app),
         immutable=True,
         data=dict(data),
         opts=pulumi.ResourceOptions(parent=parent),
     )
     return full_name, made
+
+
+def job(  # noqa: PLR0913 - an object's identity, content and place
+    name: str,
+    *,
+    namespace: str,
+    pod: PodSpecArgsDict,
+    deadline_seconds: int,
+    parent: pulumi.Resource,
+    after: Sequence[pulumi.Resource],
+) -> Job:
+    """Make a Job that is awaited to its success; one that failed is run again by the next update."""
+    spec = job_spec(name, pod, deadline_seconds=deadline_seconds)
+    full_name = f"{name}-{content_hash(spec)}"
+    return Job(
+        full_name,
+        metadata=metadata(namespace, full_name, name, {"pulumi.com/replaceUnready": "true"}),
+        spec=spec,
+        opts=pulumi.ResourceOptions(parent=parent, depends_on=list(after), custom_timeouts=timeouts(deadline_seconds)),
+    )

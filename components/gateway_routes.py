@@ -26,12 +26,14 @@ from components.pods import (
 )
 from components.smoke_test import SmokeTest, SmokeTestArgs
 from config.model import StackConfig
-from render.budget import GATEWAY_START_SECONDS, longest_request
+from render.budget import GATEWAY_START_SECONDS, SCHEDULING_SECONDS, longest_request
 from render.document import content_hash, to_yaml
 from render.litellm import litellm
 from render.smoke import gateway_expectation, smoke_seconds
 
 KEY_ANNOTATION = "llama-chat/master-key-version"
+ROLLED_SECONDS = SCHEDULING_SECONDS + GATEWAY_START_SECONDS
+"""What one new pod of the gateway may take until it is ready."""
 ENDPOINT_REMOVAL_SECONDS = 8
 """How long a stopping pod goes on accepting requests, until no node sends any more."""
 
@@ -61,8 +63,7 @@ class GatewayRoutes(pulumi.ComponentResource):
         config, app = args.config, args.config.gateway.deployment
         self._namespace = config.cluster.namespace
         files, files_map = config_map(
-            f"{name}-routes",
-            name=config.gateway.config_map,
+            config.gateway.config_map,
             namespace=self._namespace,
             app=app,
             data={"config.yaml": to_yaml(litellm(config))},
@@ -77,7 +78,8 @@ class GatewayRoutes(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=[candidate],
-                custom_timeouts=timeouts(config.gateway.replicas * GATEWAY_START_SECONDS),
+                # each old pod drains when the new one beside it is ready, and the next waits for neither
+                custom_timeouts=timeouts(config.gateway.replicas * ROLLED_SECONDS, drain=drain_seconds(config)),
             ),
         )
         PodDisruptionBudget(
@@ -116,16 +118,21 @@ class GatewayRoutes(pulumi.ComponentResource):
         return SmokeTest(app, args, pulumi.ResourceOptions(parent=self)).job
 
 
+def drain_seconds(config: StackConfig) -> int:
+    """The pods' grace period: requests go on coming until no node sends any more, and each may be the longest."""
+    return longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS
+
+
 def deployment_spec(
     config: StackConfig, files: str, annotations: dict[str, pulumi.Output[str]] | None
 ) -> DeploymentSpecArgsDict:
     """As many pods as the stack says, and never fewer while they change."""
-    app, longest = config.gateway.deployment, longest_request(config)
+    app = config.gateway.deployment
     pod: PodSpecArgsDict = {
         "automount_service_account_token": False,
         "security_context": pod_security(),
         "image_pull_secrets": pull_secrets(config.pull_secrets),
-        "termination_grace_period_seconds": longest + 2 * ENDPOINT_REMOVAL_SECONDS,
+        "termination_grace_period_seconds": drain_seconds(config),
         "containers": [gateway_container(config)],
         "volumes": [SCRATCH, config_volume("config", files)],
         "topology_spread_constraints": [
@@ -140,7 +147,7 @@ def deployment_spec(
     return {
         "replicas": config.gateway.replicas,
         "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}},
-        "progress_deadline_seconds": GATEWAY_START_SECONDS,
+        "progress_deadline_seconds": ROLLED_SECONDS,
         "revision_history_limit": 2,
         "selector": {"match_labels": selector(app)},
         "template": pod_template(app, pod, annotations),

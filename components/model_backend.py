@@ -17,15 +17,13 @@ from pulumi_kubernetes.core.v1 import (
     VolumeArgsDict,
 )
 
-from components.content import config_map
+from components.content import config_map, job
 from components.pods import (
-    JOB_ANNOTATIONS,
     RESTRICTED,
     SCRATCH,
     SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
-    job_spec,
     metadata,
     on_role,
     pod_security,
@@ -92,7 +90,8 @@ class ModelBackend(pulumi.ComponentResource):
     def __init__(
         self, name: str, args: BackendArgs[Backend], server: Server, opts: pulumi.ResourceOptions | None
     ) -> None:
-        super().__init__(f"llama-chat:backend:{type(self).__name__}", name, None, opts)
+        # one type for all: a role that turns from a static backend into a pool keeps its volume and its Service
+        super().__init__("llama-chat:backend:ModelBackend", name, None, opts)
         config, backend = args.config, args.backend
         self._name, self._config, self._backend = name, config, backend
         self._namespace = config.cluster.namespace
@@ -113,7 +112,9 @@ class ModelBackend(pulumi.ComponentResource):
             metadata=metadata(self._namespace, name, name),
             spec=self._deployment_spec(pod),
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[fetched, documents_map], custom_timeouts=timeouts(self._budget.rollout)
+                parent=self,
+                depends_on=[fetched, documents_map],
+                custom_timeouts=timeouts(self._budget.rollout, drain=self._budget.drain),
             ),
         )
         self.service = Service(
@@ -127,7 +128,7 @@ class ModelBackend(pulumi.ComponentResource):
 
     def _config_map(self, part: str, data: dict[str, str]) -> tuple[str, pulumi.Resource]:
         name = f"{self._name}-{part}"
-        return config_map(name, name=name, namespace=self._namespace, app=self._name, data=data, parent=self)
+        return config_map(name, namespace=self._namespace, app=self._name, data=data, parent=self)
 
     def _volume(self) -> PersistentVolumeClaim:
         storage = self._backend.storage
@@ -152,15 +153,13 @@ class ModelBackend(pulumi.ComponentResource):
             "containers": [fetch_container(self._config, "fetch")],
             "volumes": model_volumes(self._backend, models),
         }
-        app = f"{self._name}-fetch"
-        spec = job_spec(app, on_its_node(self._backend, pod), deadline_seconds=self._budget.fetch_job)
-        return Job(
-            app,
-            metadata=metadata(self._namespace, f"{app}-{content_hash(spec)}", app, JOB_ANNOTATIONS),
-            spec=spec,
-            opts=pulumi.ResourceOptions(
-                parent=self, depends_on=after, custom_timeouts=timeouts(self._budget.fetch_job)
-            ),
+        return job(
+            f"{self._name}-fetch",
+            namespace=self._namespace,
+            pod=on_its_node(self._backend, pod),
+            deadline_seconds=self._budget.fetch_job,
+            parent=self,
+            after=after,
         )
 
     def _deployment_spec(self, pod: PodSpecArgsDict) -> DeploymentSpecArgsDict:

@@ -19,7 +19,9 @@ class NodeRolesArgs:
 class NodeRoles(pulumi.ComponentResource):
     """A label on each role's node, by server-side apply under our own field manager.
 
-    Each node is read first, in previews too: a patch on a node that does not exist would create a phantom one.
+    Each node is read first, in previews too: a patch on a node that does not exist would create a phantom one. So
+    would taking the label off a node that is gone: a label that no role needs any more stays, and means nothing, as
+    every backend asks for its node by name too.
     """
 
     labels: dict[str, NodePatch]
@@ -41,6 +43,6 @@ class NodeRoles(pulumi.ComponentResource):
                         "pulumi.com/patchForce": "true",  # two roles that swap hosts take over each other's label
                     },
                 },
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[node]),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[node], retain_on_delete=True),
             )
         self.register_outputs({"nodes": dict(args.nodes)})

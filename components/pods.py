@@ -38,6 +38,8 @@ RESTRICTED: SecurityContextArgsDict = {
 }
 """What the "restricted" Pod Security profile asks of a container
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted), and no file that it may change."""
+DELETE_SECONDS = 600
+"""What an object without a drain may take to be gone: Pulumi's own default."""
 SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}
 """The one place where a container of ours may write."""
 SCRATCH_HOME: EnvVarArgsDict = {"name": "HOME", "value": "/tmp"}  # noqa: S108 - a pod's own
@@ -184,11 +186,10 @@ def job_spec(app: str, pod: PodSpecArgsDict, *, deadline_seconds: int) -> JobSpe
     }
 
 
-def timeouts(seconds: int) -> pulumi.CustomTimeouts:
-    """Pulumi's own wait: a minute more than the cluster's, so that the cluster's verdict is the one shown."""
+def timeouts(seconds: int, *, drain: int = 0) -> pulumi.CustomTimeouts:
+    """Pulumi's own wait: a minute more than the cluster's, so that the cluster's verdict is the one shown.
+
+    `drain` is what a removed object's pods may take until they are gone, in seconds.
+    """
     text = f"{seconds + 60}s"
-    return pulumi.CustomTimeouts(create=text, update=text)
-
-
-JOB_ANNOTATIONS = {"pulumi.com/replaceUnready": "true"}
-"""A failed Job is run again by the next update, instead of stopping every later one."""
+    return pulumi.CustomTimeouts(create=text, update=text, delete=f"{max(drain, DELETE_SECONDS) + 60}s")

@@ -14,26 +14,23 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
 
-from components.content import config_map
+from components.content import config_map, job
 from components.model_backend import ModelBackend
 from components.pods import (
-    JOB_ANNOTATIONS,
     SCRATCH,
     account_volume,
     config_volume,
-    job_spec,
     metadata,
     pod_security,
     pull_secrets,
     script_container,
     scripts,
     selector,
-    timeouts,
 )
 from config.backend import Backend
 from config.model import StackConfig
 from render.budget import SMOKE_SECONDS
-from render.document import Document, content_hash, to_json
+from render.document import Document, to_json
 from render.smoke import backend_expectation, smoke_seconds
 
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -72,24 +69,20 @@ class SmokeTest(pulumi.ComponentResource):
         super().__init__("llama-chat:check:SmokeTest", name, None, opts)
         namespace = args.config.cluster.namespace
         files, files_map = config_map(
-            f"{name}-files",
-            name=name,
+            name,
             namespace=namespace,
             app=name,
             data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py")},
             parent=self,
         )
         access = self._access(name, namespace)
-        spec = job_spec(name, smoke_pod(name, args, files), deadline_seconds=args.seconds + 60)
-        self.job = Job(
-            f"{name}-job",
-            metadata=metadata(namespace, f"{name}-{content_hash(spec)}", name, JOB_ANNOTATIONS),
-            spec=spec,
-            opts=pulumi.ResourceOptions(
-                parent=self,
-                depends_on=[*args.after, *access, files_map],
-                custom_timeouts=timeouts(args.seconds + 60),
-            ),
+        self.job = job(
+            name,
+            namespace=namespace,
+            pod=smoke_pod(name, args, files),
+            deadline_seconds=args.seconds + 60,
+            parent=self,
+            after=[*args.after, *access, files_map],
         )
         self.register_outputs({"job": self.job.metadata.name})
 

@@ -1,6 +1,7 @@
 """Pulumi's mock engine, with everything that a program registers kept for the asking."""
 
-from collections.abc import Callable
+import contextvars
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -17,6 +18,25 @@ class Registered:
     inputs: dict[str, Any]
     custom_id: str | None
     provider: str
+    options: pulumi.ResourceOptions
+
+    @property
+    def after(self) -> list[str]:
+        """Names of what it waits for."""
+        waited_for = cast("Sequence[pulumi.Resource]", self.options.depends_on or ())
+        return sorted(it.pulumi_resource_name for it in waited_for)
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The options that decide what becomes of the live object."""
+        timeouts = self.options.custom_timeouts
+        options = {
+            "after": self.after,
+            "protect": self.options.protect,
+            "retain_on_delete": self.options.retain_on_delete,
+            "timeouts": {name: wait for name, wait in vars(timeouts).items() if wait} if timeouts else None,
+        }
+        return {name: value for name, value in options.items() if value}
 
 
 @dataclass
@@ -24,10 +44,14 @@ class Recorder(Mocks):
     """Answers every registration with its own inputs, as an API server that accepts all would."""
 
     registered: list[Registered] = field(default_factory=list[Registered])
+    options: dict[tuple[str, str], pulumi.ResourceOptions] = field(
+        default_factory=dict[tuple[str, str], pulumi.ResourceOptions]
+    )
 
     def new_resource(self, args: MockResourceArgs) -> tuple[str, dict[str, Any]]:
         inputs = cast("dict[str, Any]", args.inputs)  # pyright: ignore[reportUnknownMemberType] - untyped upstream
-        self.registered.append(Registered(args.typ, args.name, inputs, args.resource_id, args.provider or ""))
+        options = self.options[args.typ, args.name]
+        self.registered.append(Registered(args.typ, args.name, inputs, args.resource_id, args.provider or "", options))
         return (args.resource_id or f"{args.name}-id", inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
@@ -46,10 +70,19 @@ class Recorder(Mocks):
 def record(build: Callable[[], object]) -> Recorder:
     """Run `build` under the mock engine to its end, and return what it registered."""
     recorder = Recorder()
-    pulumi.runtime.set_mocks(recorder, project="llama-chat", stack="test", preview=False)
+
+    def keep(args: pulumi.ResourceTransformationArgs) -> None:
+        recorder.options[args.type_, args.name] = args.opts
 
     def run() -> None:
+        # the mock engine itself hears nothing of an object's options
+        pulumi.runtime.register_stack_transformation(keep)
         build()
 
-    pulumi.runtime.test(run)()  # pyright: ignore[reportUnknownMemberType] - untyped upstream
+    def under_mocks() -> None:
+        pulumi.runtime.set_mocks(recorder, project="llama-chat", stack="test", preview=False)
+        pulumi.runtime.test(run)()  # pyright: ignore[reportUnknownMemberType] - untyped upstream
+
+    # Pulumi's settings, transformations among them, would reach the next test
+    contextvars.copy_context().run(under_mocks)
     return recorder

@@ -38,7 +38,7 @@ def backend_smoke(config: StackConfig, index: int) -> Recorder:
 
 def test_the_gateway_mounts_its_routes_by_content(config: StackConfig) -> None:
     recorder = gateway(config)
-    routes = recorder.one("ConfigMap", "gateway-routes")
+    routes = recorder.one("ConfigMap", "litellm-config")
     names = [route["model_name"] for route in yaml.safe_load(routes["data"]["config.yaml"])["model_list"]]
     assert names == list(config.exposed_names)
     for kind in ("Deployment", "Job"):
@@ -58,7 +58,7 @@ def test_the_gateway_is_never_below_full_strength(config: StackConfig) -> None:
 def test_the_longest_request_ends_before_the_gateway_pod_does(config: StackConfig) -> None:
     spec = pod(gateway(config), "Deployment")
     env = {it["name"]: it.get("value") for it in spec["containers"][0]["env"]}
-    routes = yaml.safe_load(gateway(config).one("ConfigMap", "gateway-routes")["data"]["config.yaml"])["model_list"]
+    routes = yaml.safe_load(gateway(config).one("ConfigMap", "litellm-config")["data"]["config.yaml"])["model_list"]
     longest = max(route["litellm_params"]["timeout"] for route in routes)
     assert longest == 110 + 240 + 110
     assert longest <= int(env["GRACEFUL_SHUTDOWN_TIMEOUT"]) < spec["terminationGracePeriodSeconds"] - 8
@@ -77,8 +77,8 @@ def test_a_candidate_of_the_same_content_is_asked_outside_the_service_before_the
     labels = recorder.one("Job")["spec"]["template"]["metadata"]["labels"]
     selected = recorder.one("Service")["spec"]["selector"]
     assert not selected.items() <= labels.items()
-    order = [it.name for it in recorder.registered]
-    assert order.index("llm-gateway-smoke-job") < order.index("gateway-deployment")
+    (job,) = recorder.all("Job")
+    assert job.name in recorder.all("Deployment")[0].after
 
 
 def test_probes_never_ask_the_route_that_calls_every_model(config: StackConfig) -> None:
@@ -126,7 +126,7 @@ def test_a_backends_smoke_test_runs_again_when_that_backend_changes_and_only_the
 def test_a_smoke_test_takes_only_pods_of_the_content_that_was_just_deployed(config: StackConfig) -> None:
     recorder = backend_smoke(config, 0)
     labels = recorder.one("Deployment")["spec"]["template"]["metadata"]["labels"]
-    expected = json.loads(recorder.one("ConfigMap", "smoke-files")["data"]["smoke.json"])["pods"]
+    expected = json.loads(recorder.one("ConfigMap", "-smoke")["data"]["smoke.json"])["pods"]
     assert expected["content"] == labels["llama-chat/content"]
     assert expected["selector"] == f"app.kubernetes.io/name={labels['app.kubernetes.io/name']}"
     (container,) = pod(recorder, "Deployment")["containers"]
@@ -214,7 +214,7 @@ def test_the_stack_makes_neither_namespace_nor_secret_unless_told(values: dict[s
 def test_a_config_map_past_the_api_servers_limit_is_refused_with_its_size() -> None:
     def build() -> None:
         data = {"catalog": "x" * (LIMIT_BYTES + 1)}
-        config_map("c", name="catalog", namespace="ai", app="a", data=data, parent=None)  # pyright: ignore[reportArgumentType] - never reached
+        config_map("catalog", namespace="ai", app="a", data=data, parent=None)  # pyright: ignore[reportArgumentType] - never reached
 
     with pytest.raises(pulumi.RunError, match="at most 1048576 bytes"):
         record(build)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from components.static_backend import StaticBackend, StaticBackendArgs
+from components.swap_pool import SwapPool, SwapPoolArgs
 from config.model import StackConfig
 from tests.components.recorder import Recorder, record
 from tests.conftest import stack_config
@@ -76,7 +77,8 @@ def test_a_knob_changes_the_server_and_neither_the_fetch_nor_the_other_backend(v
     after = [build(stack_config(values), index) for index in (0, 1)]
     assert before[0].one("Deployment") != after[0].one("Deployment")
     assert before[0].one("Job") == after[0].one("Job")
-    assert before[1].registered == after[1].registered
+    objects = [{it.name: (it.type, it.inputs, it.stated) for it in built[1].registered} for built in (before, after)]
+    assert objects[0] == objects[1]
 
 
 def test_another_model_is_another_prefetch_job(values: dict[str, Any]) -> None:
@@ -87,7 +89,7 @@ def test_another_model_is_another_prefetch_job(values: dict[str, Any]) -> None:
 
 def test_config_maps_are_immutable_record_the_triple_and_are_named_by_content(config: StackConfig) -> None:
     recorder = build(config)
-    maps = {it.name: it.inputs for it in recorder.all("ConfigMap")}
+    maps = {it.name.rpartition("-")[0]: it.inputs for it in recorder.all("ConfigMap")}
     assert all(inputs["immutable"] for inputs in maps.values())
     (recorded,) = json.loads(maps["llama-static-a-models"]["data"]["models.json"])["models"]
     assert (recorded["repo"], recorded["quant"]) == ("unsloth/GLM-4.7-Flash-GGUF", "Q4_K_M")
@@ -95,6 +97,33 @@ def test_config_maps_are_immutable_record_the_triple_and_are_named_by_content(co
     assert knobs["context_size"] == 32768
     mounted = {volume["configMap"]["name"] for volume in pod(recorder)["volumes"] if "configMap" in volume}
     assert mounted == {inputs["metadata"]["name"] for inputs in maps.values()}
+
+
+def test_content_that_comes_back_is_the_object_that_still_stands(values: dict[str, Any]) -> None:
+    """Under one name in the state it would be created over the live object, and then deleted as the replaced one."""
+    before = [build(stack_config(values)).all(kind)[0].name for kind in ("Job", "ConfigMap")]
+    values["statics"][0]["model"]["quant"] = "Q5_K_M"
+    recorder = build(stack_config(values))
+    assert not set(before) & {it.name for it in recorder.registered}
+    assert all(it.name == it.inputs["metadata"]["name"] for kind in ("Job", "ConfigMap") for it in recorder.all(kind))
+
+
+def test_a_role_that_turns_into_a_pool_keeps_its_volume_and_its_service(values: dict[str, Any]) -> None:
+    kept = ("PersistentVolumeClaim", "Service", "Deployment", "ModelBackend")
+    backend = stack_config(values).pooled[0]
+    as_pool = record(lambda: SwapPool(backend.name, SwapPoolArgs(config=stack_config(values), backend=backend)))
+    static = stack_config(values).pinned[0].model_copy(update={"role": backend.role})
+    as_static = record(
+        lambda: StaticBackend(static.name, StaticBackendArgs(config=stack_config(values), backend=static))
+    )
+    for kind in kept:
+        assert [(it.type, it.name) for it in as_pool.all(kind)] == [(it.type, it.name) for it in as_static.all(kind)]
+
+
+def test_a_removed_backend_may_drain_before_pulumi_gives_up(config: StackConfig) -> None:
+    (deployment,) = build(config).all("Deployment")
+    drain = deployment.inputs["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert int(deployment.stated["timeouts"]["delete"].rstrip("s")) > drain
 
 
 def test_liveness_waits_for_a_startup_that_may_take_all_of_startup_seconds(config: StackConfig) -> None:

@@ -84,8 +84,8 @@ def test_all_files_are_fetched_before_the_pod_and_each_is_linked_below_its_model
         ("DeepSeek-R1-Distill", "/models/weights/DeepSeek-R1-Distill/model.gguf"),
     ]
     assert catalog["deadline_seconds"] == 2 * 600
-    order = [it.name for it in recorder.registered]
-    assert order.index("llama-swap-fetch") < order.index("llama-swap-deployment")
+    (fetch,) = recorder.all("Job", "fetch")
+    assert fetch.name in recorder.all("Deployment")[0].after
 
 
 def test_the_pod_drains_as_long_as_a_request_may_wait_for_another_model_load_and_answer(config: StackConfig) -> None:

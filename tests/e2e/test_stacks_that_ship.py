@@ -128,7 +128,7 @@ def test_a_preview_says_in_a_line_each_what_is_not_there(cluster: Cluster) -> No
     told = cluster.preview("prod", file)
     assert told.returncode == 1
     assert "llama-chat:nodes.static-b: gpu-node-2: the cluster has no such node" in told.stdout
-    assert "llama-chat:hub.token_secret.name: (hidden)" in told.stdout or "hub.token_secret" in told.stdout
+    assert "llama-chat:hub.token_secret.name: hf-token: namespace ai has no such Secret" in told.stdout
     assert "llama-chat:gateway.deployment: llm-gateway: one of the deployments has that name already" in told.stdout
     assert "Traceback" not in told.stdout
     nowhere = cluster.stack("staging", context="homelab-nowhere")

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import subprocess
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pytest
 from local.images import Image, catalog, derive, publish
 from local.stack_state import MASTER_KEY, secret
 from local.toolchain import ensure
-from tests.e2e.conftest import Line, rolled
+from tests.e2e.conftest import ROOT, Line, rolled
 from tests.e2e.load import Load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -124,12 +125,14 @@ exec /app/docker/prod_entrypoint.sh "$@"
     assert load.answered
 
 
-def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving(standing: Line) -> None:
-    def another_model_from_nowhere(config: dict[str, Any]) -> None:
-        config["statics"][1]["model"]["revision"] = "v2"
-        config["startup_seconds"] = 10
-        config["hub"]["endpoint"] = "http://hub.llama-chat.internal:1"
+def another_model_from_nowhere(config: dict[str, Any]) -> None:
+    """Files that the backend's volume lacks, from a hub that is away."""
+    config["statics"][1]["model"]["repo"] = "llama-chat/tiny-bohr-GGUF"
+    config["statics"][1]["startup_seconds"] = 10
+    config["hub"]["endpoint"] = "http://hub.llama-chat.internal:1"
 
+
+def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving(standing: Line) -> None:
     before = standing.pods()
     with under_load(standing, "tiny-ada", clients=2) as load:
         failed = standing.ops("up", "--config-file", str(standing.variant(another_model_from_nowhere)))
@@ -139,3 +142,19 @@ def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving(sta
     assert "llama-static-b" not in rolled(before, standing.pods())
     assert load.lost == []
     assert load.answered
+
+
+def test_going_back_after_a_failed_update_keeps_what_still_stands(standing: Line) -> None:
+    before = sorted(standing.kubectl("get", "configmaps,jobs", "-o", "name").splitlines())
+    pods = standing.pods()
+    failed = standing.ops("up", "--config-file", str(standing.variant(another_model_from_nowhere)))
+    assert failed.returncode == 1
+    # without the refresh that `make up` of a local stack begins with: it would bring back what this update must keep
+    file = standing.instance.state / "Pulumi.local.yaml"
+    salt = file.read_text().partition("encryptionsalt")
+    file.write_text("".join(((ROOT / "Pulumi.local.yaml").read_text(), "\n", *salt[1:])))
+    again = ["pulumi", "up", "--stack", "local", "--config-file", str(file), "--yes", "--skip-preview"]
+    done = subprocess.run(again, cwd=ROOT, env=standing.pulumi_env(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert sorted(standing.kubectl("get", "configmaps,jobs", "-o", "name").splitlines()) == before
+    assert rolled(pods, standing.pods()) == set()
