@@ -5,7 +5,7 @@ RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up preview verify smoke pin comment down status tools cluster check bench
+.PHONY: up preview verify smoke pin lock comment down status tools cluster check bench
 .PHONY: test test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
@@ -23,6 +23,10 @@ smoke:
 # UPDATE=1 reads digests anew that are there already
 pin:
 	$(RUN) python -m ops pin --stack $(STACK) $(if $(UPDATE),--update)
+
+# UPDATE=<a model's name> moves it to its newest revision
+lock:
+	$(RUN) python -m ops lock --stack $(STACK) $(if $(UPDATE),--update $(UPDATE))
 
 # in pull-request checks: FILE holds a preview's output, PR is the number
 comment:

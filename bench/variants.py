@@ -18,14 +18,10 @@ def variant(path: Path, namespace: str, pool_models: int | None = None) -> dict[
     values: Values = copy.deepcopy(read(path))
     values["cluster"]["namespace"] = namespace
     if pool_models is not None:
-        values["pools"][0]["models"] = [model(number) for number in range(1, pool_models + 1)]
+        pool = values["pools"][0]
+        # one that the lock knows, under many names
+        pool["models"] = [{**pool["models"][0], "name": f"Again-{number:03}"} for number in range(1, pool_models + 1)]
     return values
-
-
-def model(number: int) -> dict[str, str]:
-    """A model that no hub has."""
-    name = f"Generated-{number:03}-8B"
-    return {"name": name, "repo": f"generated/{name}-GGUF", "quant": "Q4_K_M"}
 
 
 def stack_file(values: dict[str, JsonValue]) -> str:

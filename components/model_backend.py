@@ -131,7 +131,6 @@ class ModelBackend(pulumi.ComponentResource):
         return config_map(name, namespace=self._namespace, app=self._name, data=data, parent=self)
 
     def _volume(self) -> PersistentVolumeClaim:
-        storage = self._backend.storage
         return PersistentVolumeClaim(
             f"{self._name}-cache",
             # a claim binds when its first pod comes, so waiting for it here would wait forever (pulumi-kubernetes 4179)
@@ -140,8 +139,8 @@ class ModelBackend(pulumi.ComponentResource):
             ),
             spec={
                 "access_modes": ["ReadWriteOnce"],
-                "storage_class_name": storage.class_name,
-                "resources": {"requests": {"storage": f"{storage.size_gib}Gi"}},
+                "storage_class_name": self._backend.storage_class,
+                "resources": {"requests": {"storage": f"{self._backend.volume_gib}Gi"}},
             },
             opts=pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True),
         )
@@ -252,7 +251,7 @@ def server_container(backend: Backend, server: Server, deadlines: Budget) -> Con
 
 def server_resources(backend: Backend) -> ResourceRequirementsArgsDict:
     """CPU may burst; memory and the GPU are what was asked for and no more."""
-    bounded = {"memory": backend.resources.memory}
+    bounded = {"memory": backend.memory}
     if backend.gpu.resource != NO_GPU:
         bounded[backend.gpu.resource] = str(backend.gpu.count)
-    return {"requests": {"cpu": backend.resources.cpu, **bounded}, "limits": bounded}
+    return {"requests": {"cpu": backend.cpu, **bounded}, "limits": bounded}

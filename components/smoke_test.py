@@ -72,7 +72,7 @@ class SmokeTest(pulumi.ComponentResource):
             name,
             namespace=namespace,
             app=name,
-            data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py")},
+            data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py", "smoke_pods.py")},
             parent=self,
         )
         access = self._access(name, namespace)

@@ -8,6 +8,7 @@ import typer
 
 from config.errors import UserError
 from config.load import load_file
+from config.lock import load_lock
 from config.model import StackConfig
 from config.reference import reference
 from config.schema import project_text, stack_schema
@@ -23,7 +24,7 @@ def check(files: Annotated[list[Path], typer.Argument(help="stack files, Pulumi.
     failed = False
     for file in files:
         try:
-            config = load_file(file)
+            config = load_file(file, load_lock())
         except UserError as error:
             failed = True
             typer.echo(str(error), err=True)

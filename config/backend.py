@@ -1,8 +1,9 @@
 """What serves models, as it will stand: an entry of the stack file with the stack's values where it has none."""
 
-from typing import Literal, TypedDict
+from typing import Literal
 
-from config.parts import Frozen, Gpu, Model, Resources, Runtime, Storage, Toleration
+from config.lock import LockedModel
+from config.parts import Frozen, Gpu, Model, Runtime, Toleration
 from config.scalars import Role
 
 
@@ -11,25 +12,17 @@ class Served(Frozen):
 
     model: Model
     runtime: Runtime
+    locked: LockedModel | None
+    """Its entry in the lock; None where nothing is known but the triple."""
+    fetch_seconds: int
+    """Most seconds that its download may take."""
+    load_seconds: int
+    """Most seconds from the volume to its first answer."""
 
     @property
     def name(self) -> str:
         """What the chat user picks."""
         return self.model.name
-
-
-class Own(TypedDict):
-    """What every kind of backend takes from its entry, or else from the stack."""
-
-    role: str
-    host: str
-    gpu: Gpu
-    resources: Resources
-    storage: Storage
-    startup_seconds: int
-    grace_seconds: int
-    tolerations: tuple[Toleration, ...]
-    pull_secrets: tuple[str, ...]
 
 
 class Backend(Frozen):
@@ -40,9 +33,14 @@ class Backend(Frozen):
     image: str
     models: tuple[Served, ...]
     gpu: Gpu
-    resources: Resources
-    storage: Storage
+    cpu: str
+    """CPU request, a Kubernetes quantity."""
+    memory: str
+    """Memory request and limit, a Kubernetes quantity."""
+    storage_class: str
+    volume_gib: int
     startup_seconds: int
+    """Most seconds from the server's start to its first `/health`."""
     grace_seconds: int
     tolerations: tuple[Toleration, ...]
     pull_secrets: tuple[str, ...]
@@ -68,6 +66,6 @@ class PoolBackend(Backend):
     engine: Literal["llama-swap", "llama-server"]
     ttl_seconds: int
     max_loaded: int
-    concurrency_limit: int
     load_seconds: int
+    """Most seconds that its slowest model may take to load."""
     smoke: Literal["changed", "all"]

@@ -4,11 +4,13 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import get_args
 
 from pydantic import JsonValue, ValidationError
 
-from config import explain, policy
+from config import explain, lock_policy, policy
 from config.errors import ConfigError, Problem
+from config.lock import Lock
 from config.model import StackConfig
 from config.secrecy import HIDDEN, key_path, problem
 from config.stack_file import read
@@ -17,20 +19,22 @@ MASTER_KEY = "master_key"
 """The one key whose value may be encrypted."""
 
 
-def load_file(path: Path) -> StackConfig:
-    """The stack config in `Pulumi.<stack>.yaml`.
+def load_file(path: Path, lock: Lock | None = None) -> StackConfig:
+    """The stack config in `Pulumi.<stack>.yaml`; without a lock nothing is known of its models.
 
     Raises UserError where the file cannot be read as a stack file, ConfigError with all problems of a stage.
     """
     values = read(path)
-    return checked(values, encrypted=[name for name, value in values.items() if _holds_encrypted(value)])
+    return checked(values, lock, encrypted=[name for name, value in values.items() if _holds_encrypted(value)])
 
 
-def checked(values: Mapping[str, JsonValue], *, encrypted: Collection[str] = ()) -> StackConfig:
+def checked(
+    values: Mapping[str, JsonValue], lock: Lock | None = None, *, encrypted: Collection[str] = ()
+) -> StackConfig:
     """A stack config from plain JSON values by top-level field; a scalar may come as text, as Pulumi hands it over.
 
     `encrypted` names the fields that hold an encrypted value. Raises ConfigError: first with every problem of
-    the schema, then with every problem of the policy.
+    the schema, then with every problem of the policy, then with what the lock lacks or does not allow.
     """
     plain = {name: _typed(name, value) for name, value in values.items() if name not in {*encrypted, MASTER_KEY}}
     # What was encrypted is never passed on: both ways in know only that it is there.
@@ -44,6 +48,11 @@ def checked(values: Mapping[str, JsonValue], *, encrypted: Collection[str] = ())
         problems += [problem for problem in explain.problems(error) if problem.key not in refused]
         raise ConfigError(tuple(problems)) from None
     if problems or (problems := policy.problems(config)):
+        raise ConfigError(tuple(problems))
+    if lock is None:
+        return config
+    config = config.with_lock(lock)
+    if problems := lock_policy.problems(config):
         raise ConfigError(tuple(problems))
     return config
 
@@ -69,12 +78,19 @@ def _typed(name: str, value: JsonValue) -> JsonValue:
     """A top-level scalar in its field's type: `pulumi config set` writes "true" and "1800", and hands on text."""
     if isinstance(value, bool | int | float):
         value = json.dumps(value)
-    field = StackConfig.model_fields.get(name)
-    if field and field.annotation is bool and value in ("true", "false"):
+    kind = scalar(name)
+    if kind is bool and value in ("true", "false"):
         return value == "true"
-    if field and field.annotation is int and isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
+    if kind is int and isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", value):
         return int(value)
     return value
+
+
+def scalar(name: str) -> type | None:
+    """The type of a top-level bool or int, else None; `int | None` is an int that may be left out."""
+    field = StackConfig.model_fields.get(name)
+    kinds = {field.annotation, *get_args(field.annotation)} if field else set[object]()
+    return next((kind for kind in (bool, int) if kind in kinds), None)
 
 
 def _holds_encrypted(value: JsonValue) -> bool:

@@ -1,11 +1,15 @@
 """The stack file's shape: every top-level key, its unit and its default, once."""
 
+from functools import cached_property
 from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
-from config.backend import Backend, Own, PinnedBackend, PoolBackend, Served
+from config import sizing
+from config.backend import Backend, PinnedBackend, PoolBackend, Served
+from config.lock import Lock
 from config.parts import (
+    GRACE,
     Cluster,
     Encrypted,
     Entry,
@@ -17,7 +21,9 @@ from config.parts import (
     Hub,
     Images,
     Migration,
+    Model,
     Pool,
+    PoolModel,
     Resources,
     Runtime,
     SecretKey,
@@ -47,8 +53,12 @@ class StackConfig(Frozen):
     runtime: Runtime
     resources: Resources = Resources()
     storage: Storage
-    startup_seconds: int = Field(default=1800, ge=10, description="most seconds that fetch plus load may take")
-    grace_seconds: int = Field(default=300, description="seconds that a pod may drain; no answer may take longer")
+    startup_seconds: int | None = Field(
+        default=None,
+        ge=10,
+        description="most seconds that fetch plus load of one model may take; absent: by the lock, else 1800",
+    )
+    grace_seconds: int = Field(default=300, description=GRACE)
     tolerations: tuple[Toleration, ...] = Field(default=(), description="taints that the roles' nodes may have")
     pull_secrets: tuple[DnsName, ...] = Field(default=(), description="Secrets that the images' registries ask for")
     statics: tuple[Static, ...] = Field(min_length=1, description="backends with one pinned model each")
@@ -60,6 +70,22 @@ class StackConfig(Frozen):
     master_key: Encrypted | None = Field(
         default=None, description="LiteLLM's master key, where no Secret holds it yet; encrypted values only"
     )
+
+    _lock: Lock = PrivateAttr(default=Lock())
+
+    def with_lock(self, lock: Lock) -> "StackConfig":
+        """The same config, whose backends know what the lock says of their models."""
+        # a new one: what a copy has worked out already, it has worked out without the lock
+        made = type(self).model_construct(
+            self.model_fields_set, **{name: getattr(self, name) for name in type(self).model_fields}
+        )
+        made._lock = lock  # noqa: SLF001 - its own class
+        return made
+
+    @property
+    def lock(self) -> Lock:
+        """What is known of the models."""
+        return self._lock
 
     @property
     def has_master_key(self) -> bool:
@@ -77,19 +103,12 @@ class StackConfig(Frozen):
         """Those that the External Secrets Operator makes, and of what."""
         return tuple((secret, secret.external) for secret in self.named_secrets if secret.external)
 
-    @property
+    @cached_property
     def pinned(self) -> tuple[PinnedBackend, ...]:
         """All static backends, in the stack file's order."""
-        return tuple(
-            PinnedBackend(
-                image=entry.image or self.images.llama_server,
-                models=(Served(model=entry.model, runtime=filled(self.runtime, entry.runtime)),),
-                **self._own(entry),
-            )
-            for entry in self.statics
-        )
+        return tuple(self._pinned(entry) for entry in self.statics)
 
-    @property
+    @cached_property
     def pooled(self) -> tuple[PoolBackend, ...]:
         """All swap pools, in the stack file's order."""
         return tuple(self._pool(entry) for entry in self.pools)
@@ -104,34 +123,64 @@ class StackConfig(Frozen):
         """What users pick from: every model's name, once."""
         return tuple(served.name for backend in self.backends for served in backend.models)
 
+    def _pinned(self, entry: Static) -> PinnedBackend:
+        served = self._served(entry, entry.model, filled(self.runtime, entry.runtime))
+        return PinnedBackend(**vars(self._backend(entry, self.images.llama_server, (served,), loaded=1)))
+
     def _pool(self, entry: Pool) -> PoolBackend:
+        image = self.images.llama_server if entry.engine == "llama-server" else self.images.llama_swap
         runtime = filled(self.runtime, entry.runtime)
-        router = self.images.llama_server if entry.engine == "llama-server" else self.images.llama_swap
+        models = tuple(self._pooled(entry, model, filled(runtime, model.runtime)) for model in entry.models)
+        loaded = min(entry.max_loaded, len(models))
         return PoolBackend(
-            image=entry.image or router or "",  # the policy refuses a pool that has none
-            models=tuple(Served(model=model, runtime=filled(runtime, model.runtime)) for model in entry.models),
+            **vars(self._backend(entry, image, models, loaded=loaded)),
             engine=entry.engine,
             ttl_seconds=entry.ttl_seconds,
-            max_loaded=min(entry.max_loaded, len(entry.models)),
-            concurrency_limit=entry.concurrency_limit,
-            load_seconds=entry.load_seconds,
+            max_loaded=loaded,
+            load_seconds=max(served.load_seconds for served in models),
             smoke=entry.smoke,
-            **self._own(entry),
         )
 
-    def _own(self, entry: Entry) -> Own:
-        """An entry's own values, with the stack's where it has none."""
-        return {
-            "role": entry.role,
-            "host": self.nodes[entry.role],
-            "gpu": filled(self.gpu, entry.gpu),
-            "resources": filled(self.resources, entry.resources),
-            "storage": filled(self.storage, entry.storage),
-            "startup_seconds": entry.startup_seconds or self.startup_seconds,
-            "grace_seconds": self.grace_seconds if entry.grace_seconds is None else entry.grace_seconds,
-            "tolerations": self.tolerations if entry.tolerations is None else entry.tolerations,
-            "pull_secrets": self.pull_secrets if entry.pull_secrets is None else entry.pull_secrets,
-        }
+    def _pooled(self, entry: Pool, model: PoolModel, runtime: Runtime) -> Served:
+        # a slot that no request may use would only take memory; a request without a slot would wait unseen
+        slots = min(runtime.parallel, entry.concurrency_limit)
+        return self._served(entry, model, runtime.model_copy(update={"parallel": slots}))
+
+    def _served(self, entry: Entry, model: Model, runtime: Runtime) -> Served:
+        known = self._lock.of(model)
+        locked = known if known and not known.unverified else None
+        bound = entry.startup_seconds or self.startup_seconds
+        load_bound, unknown = bound, sizing.UNKNOWN_SECONDS
+        if isinstance(entry, Pool):
+            load_bound, unknown = entry.load_seconds, sizing.UNKNOWN_LOAD_SECONDS
+        return Served(
+            model=model,
+            runtime=runtime,
+            locked=locked,
+            fetch_seconds=bound or sizing.fetch_seconds(locked, self.hub),
+            load_seconds=load_bound or sizing.load_seconds(locked, filled(self.storage, entry.storage), unknown),
+        )
+
+    def _backend(self, entry: Entry, image: str | None, models: tuple[Served, ...], *, loaded: int) -> Backend:
+        """An entry with the stack's values where it has none, and the models' own needs where neither has any."""
+        gpu, storage = filled(self.gpu, entry.gpu), filled(self.storage, entry.storage)
+        resources = filled(self.resources, entry.resources)
+        at_start = sorted((served.load_seconds for served in models), reverse=True)[:loaded]
+        return Backend(
+            role=entry.role,
+            host=self.nodes[entry.role],
+            image=entry.image or image or "",  # the policy refuses a pool that has none
+            models=models,
+            gpu=gpu,
+            cpu=resources.cpu or sizing.cpu(models),
+            memory=resources.memory or sizing.memory(models, loaded),
+            storage_class=storage.class_name,
+            volume_gib=storage.size_gib or sizing.volume_gib(models) or 0,  # the policy refuses one that nobody knows
+            startup_seconds=entry.startup_seconds or self.startup_seconds or sum(at_start),
+            grace_seconds=self.grace_seconds if entry.grace_seconds is None else entry.grace_seconds,
+            tolerations=self.tolerations if entry.tolerations is None else entry.tolerations,
+            pull_secrets=self.pull_secrets if entry.pull_secrets is None else entry.pull_secrets,
+        )
 
 
 def filled(default: _T, override: Frozen) -> _T:

@@ -30,6 +30,13 @@ NO_GPU = "none"
 """The `gpu.resource` of a backend that computes on the CPU."""
 
 
+GRACE = (
+    "seconds that an answer may still take when its pod is replaced; one that streams for longer is cut then. "
+    "Pods of pools and of the gateway drain longer, by a load and a second answer"
+)
+"""What `grace_seconds` is, of the stack and of one backend."""
+
+
 class Frozen(BaseModel):
     """A value object: unknown keys are errors, types are taken as written."""
 
@@ -116,6 +123,9 @@ class Runtime(Frozen):
     threads: int = Field(default=8, ge=1, description="CPU threads")
     gpu_layers: int = Field(default=999, ge=0, description="layers offloaded to the GPU; 0 is CPU only")
     parallel: int = Field(default=4, ge=1, description="slots, that is requests answered at the same time")
+    prompt_cache_mib: int = Field(
+        default=8192, ge=0, description="most MiB of host memory that keep prompts already read; 0 keeps none"
+    )
     extra_args: dict[FlagName, FlagValue] = Field(
         default={}, description="further llama-server flags without their dashes: cache-type-k: q8_0, swa-full: true"
     )
@@ -130,28 +140,32 @@ class RuntimeOverride(Frozen):
     threads: int | None = Field(default=None, ge=1, description="CPU threads")
     gpu_layers: int | None = Field(default=None, ge=0, description="layers offloaded to the GPU")
     parallel: int | None = Field(default=None, ge=1, description="slots")
+    prompt_cache_mib: int | None = Field(default=None, ge=0, description="MiB of host memory that keep prompts")
     extra_args: dict[FlagName, FlagValue] | None = Field(default=None, description="flags instead of the stack's")
 
 
 class Resources(Frozen):
-    """What a backend asks of its node beside GPUs."""
+    """What a backend asks of its node beside GPUs; what is absent follows from its models."""
 
-    cpu: Quantity = Field(default="4", description="CPU request, as a Kubernetes quantity")
-    memory: Quantity = Field(default="16Gi", description="memory request and limit, as a Kubernetes quantity")
-
-
-class ResourcesOverride(Frozen):
-    """One backend's own CPU and memory; what is absent comes from `resources`."""
-
-    cpu: Quantity | None = Field(default=None, description="CPU request")
-    memory: Quantity | None = Field(default=None, description="memory request and limit")
+    cpu: Quantity | None = Field(
+        default=None,
+        description="CPU request, as a Kubernetes quantity; absent: 2, or a core for each thread without GPU",
+    )
+    memory: Quantity | None = Field(
+        default=None, description="memory request and limit, as a Kubernetes quantity; absent: by the lock, else 16Gi"
+    )
 
 
 class Storage(Frozen):
     """The volume that keeps a backend's model files."""
 
     class_name: DnsName = Field(description="StorageClass")
-    size_gib: int = Field(ge=1, description="size of each backend's volume in GiB")
+    size_gib: int | None = Field(
+        default=None, ge=1, description="size of each backend's volume in GiB; absent: by the lock; it never shrinks"
+    )
+    mb_per_second: float = Field(
+        default=100, gt=0, description="slowest reading of the volume to reckon with, in MB/s: bounds each load"
+    )
 
 
 class StorageOverride(Frozen):
@@ -159,6 +173,7 @@ class StorageOverride(Frozen):
 
     class_name: DnsName | None = Field(default=None, description="StorageClass")
     size_gib: int | None = Field(default=None, ge=1, description="size of the volume in GiB")
+    mb_per_second: float | None = Field(default=None, gt=0, description="slowest reading of the volume, in MB/s")
 
 
 class Model(Frozen):
@@ -189,10 +204,12 @@ class Entry(Frozen):
     image: Image | None = Field(default=None, description="its own image, such as another GPU vendor's")
     runtime: RuntimeOverride = RuntimeOverride()
     gpu: GpuOverride = GpuOverride()
-    resources: ResourcesOverride = ResourcesOverride()
+    resources: Resources = Resources()
     storage: StorageOverride = StorageOverride()
-    startup_seconds: int | None = Field(default=None, ge=10, description="most seconds that fetch plus load may take")
-    grace_seconds: int | None = Field(default=None, description="seconds that an answer may take to end")
+    startup_seconds: int | None = Field(
+        default=None, ge=10, description="most seconds that fetch plus load of one model may take"
+    )
+    grace_seconds: int | None = Field(default=None, description=GRACE)
     tolerations: tuple[Toleration, ...] | None = Field(default=None, description="taints that its node may have")
     pull_secrets: tuple[DnsName, ...] | None = Field(default=None, description="Secrets that its images need")
 
@@ -218,9 +235,14 @@ class Pool(Entry):
     concurrency_limit: int = Field(
         default=4,
         ge=1,
-        description="requests of one model at a time; llama-swap refuses more, llama-server queues them",
+        description="requests of one model at a time, runtime.parallel at the most; llama-swap refuses more, "
+        "llama-server queues them",
     )
-    load_seconds: int = Field(default=300, ge=15, description="most seconds that the slowest model may take to load")
+    load_seconds: int | None = Field(
+        default=None,
+        ge=15,
+        description="most seconds that the slowest model may take to load; absent: by the lock, else 300",
+    )
     smoke: Literal["changed", "all"] = Field(
         default="changed", description="which models an update of the pool asks: those that changed, or all"
     )
@@ -231,6 +253,9 @@ class Hub(Frozen):
     """Where models come from."""
 
     endpoint: Url = Field(default="https://huggingface.co", description="hub's base URL")
+    mb_per_second: float = Field(
+        default=10, gt=0, description="slowest download to reckon with, in MB/s: bounds each fetch"
+    )
     token_secret: SecretKey | None = Field(default=None, description="Secret with the hub's token, for gated models")
 
 

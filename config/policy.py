@@ -27,6 +27,7 @@ _KNOBS = {
     "threads": ("t", "threads"),
     "gpu_layers": ("ngl", "gpu-layers", "n-gpu-layers"),
     "parallel": ("np", "parallel"),
+    "prompt_cache_mib": ("cram", "cache-ram"),
 }
 _OURS = (
     *("m", "model", "a", "alias", "host", "port", "metrics", "offline", "webui", "ui", "models-dir", "models-preset"),
@@ -62,6 +63,41 @@ def role_without_host(config: StackConfig) -> Iterator[Problem]:
         if role not in config.nodes:
             remedy = f"{key_path((*where, 'role'))} has no host: add the name of the node that is to run it"
             yield Problem(key=key_path(("nodes", role)), value=MISSING, remedy=remedy)
+
+
+def name_of_another(config: StackConfig) -> Iterator[Problem]:
+    """A name of ours that two things would have: objects of the one would be taken for the other's."""
+    taken = {f"llama-{role}{part}" for _, role in _roles(config) for part in ("-fetch", "-smoke")}
+    for where, role in _roles(config):
+        if f"llama-{role}" in taken:
+            remedy = f"llama-{role} is what another backend's own Job is called: choose another role"
+            yield problem((*where, "role"), role, remedy)
+    deployment = config.gateway.deployment
+    if deployment in taken | {f"llama-{role}" for _, role in _roles(config)}:
+        yield problem(("gateway", "deployment"), deployment, "is what a backend is called: choose another name")
+
+
+def toleration_of_nothing(config: StackConfig) -> Iterator[Problem]:
+    """A toleration that the API server refuses: every value of a taint, and one of them."""
+    every = [(("tolerations",), config.tolerations)]
+    every += [((*where, "tolerations"), entry.tolerations or ()) for where, entry in _entries(config)]
+    for where, tolerations in every:
+        for i, toleration in enumerate(tolerations):
+            if toleration.operator == "Exists" and toleration.value is not None:
+                remedy = "operator Exists takes any value: leave the value out, or write operator: Equal"
+                yield problem((*where, i, "value"), toleration.value, remedy)
+
+
+def secret_made_twice(config: StackConfig) -> Iterator[Problem]:
+    """A Secret that two entries of the vault, or the vault and the stack, would make."""
+    master = config.gateway.master_key_secret
+    if config.has_master_key and master.external:
+        remedy = "the stack file holds master_key, which makes this Secret: leave one of the two out"
+        yield problem(("gateway", "master_key_secret", "external"), master.external.remote_key, remedy)
+    token = config.hub.token_secret
+    if token and token.external and token.name == master.name and (master.external or config.has_master_key):
+        remedy = "is the name of the master key's Secret too, which is made: give each a name of its own"
+        yield problem(("hub", "token_secret", "name"), token.name, remedy)
 
 
 def host_without_role(config: StackConfig) -> Iterator[Problem]:
@@ -120,11 +156,13 @@ def _floats(tag: str) -> bool:
 
 def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
     """A Secret that must be there before the namespace that would hold it."""
-    if config.cluster.create_namespace and any(secret.external is None for secret in config.named_secrets):
+    pull_secrets = config.pull_secrets or any(entry.pull_secrets for _, entry in _entries(config))
+    too_late = pull_secrets or any(secret.external is None for secret in config.named_secrets)
+    if config.cluster.create_namespace and too_late:
         remedy = (
             "the Secrets that the stack names must be there before it: make namespace and Secrets and write false, "
             "or keep the master key in the stack (pulumi config set --secret llama-chat:master_key) and no hub token, "
-            "or have them made (external)"
+            "or have them made (external); pull_secrets must always be there before"
         )
         yield problem(("cluster", "create_namespace"), config.cluster.create_namespace, remedy)
 
@@ -216,8 +254,11 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     alias_as_name,
     role_taken,
     role_without_host,
+    name_of_another,
     host_without_role,
     host_taken,
+    toleration_of_nothing,
+    secret_made_twice,
     bad_digest,
     image_not_pinned,
     floating_tag,

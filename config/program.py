@@ -8,12 +8,16 @@ from pydantic import JsonValue
 
 from config.errors import ConfigError
 from config.kubeconfig import require_context
-from config.load import MASTER_KEY, checked
+from config.load import MASTER_KEY, checked, scalar
+from config.lock import Lock
+from config.lock_policy import warnings
 from config.model import NAMESPACE, StackConfig
 
 
-def load_pulumi() -> StackConfig:
+def load_pulumi(lock: Lock | None) -> StackConfig:
     """The stack config of the running Pulumi program: every key of our namespace, unknown ones too.
+
+    Warns of models whose entry in the lock is unverified.
 
     Raises pulumi.RunError with the lines that `load_file` would give, so that `pulumi up` shows no traceback.
     """
@@ -22,10 +26,12 @@ def load_pulumi() -> StackConfig:
     texts = {key.removeprefix(prefix): text for key, text in CONFIG.get().items() if key.startswith(prefix)}
     encrypted = [name for name in texts if is_config_secret(prefix + name)]
     try:
-        config = checked({name: _value(name, text) for name, text in texts.items()}, encrypted=encrypted)
+        config = checked({name: _value(name, text) for name, text in texts.items()}, lock, encrypted=encrypted)
         require_context(config.cluster.context)  # a first preview passes without: nothing is read then
     except ConfigError as error:
         raise pulumi.RunError(str(error)) from None
+    for warning in warnings(config) if lock else ():
+        pulumi.warn(str(warning))
     return config
 
 
@@ -36,8 +42,7 @@ def master_key() -> pulumi.Output[str] | None:
 
 def _value(name: str, text: str) -> JsonValue:
     """Objects and lists arrive as JSON; what is no JSON stays text, for the schema to refuse."""
-    field = StackConfig.model_fields.get(name)
-    if field is None or field.annotation is bool or field.annotation is int:
+    if name not in StackConfig.model_fields or scalar(name):
         return text
     try:
         return json.loads(text)

@@ -50,3 +50,16 @@ EnvName = Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", examples=["LITELLM
 # One text for a command line, a preset file and llama-swap's config: none of their comment and macro marks.
 FlagName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", examples=["cache-type-k"])]
 FlagValue = bool | int | float | Annotated[str, Field(pattern=r"^[^#;$\x00-\x1f]+$", examples=["q8_0"])]
+
+
+_UNITS = {
+    **{"": 1, "m": 1e-3},
+    **{unit: 1000**n for n, unit in enumerate(("k", "M", "G", "T"), 1)},
+    **{unit: 1024**n for n, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), 1)},
+}
+
+
+def quantity_bytes(quantity: str) -> float:
+    """A Kubernetes quantity as a number (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/)."""
+    number = quantity.rstrip("mkKMGTi")
+    return float(number) * _UNITS[quantity.removeprefix(number)]

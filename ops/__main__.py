@@ -21,6 +21,7 @@ from local.toolchain import ensure
 from local.uv import uv_command
 from ops.chat import QUESTION, curl_line, first_reply
 from ops.engine import Engine, local_engine, own_engine, refuse_running
+from ops.fit import print_fit
 from ops.kube import Kube
 from ops.pin import pin
 from ops.preflight import preflight
@@ -94,6 +95,18 @@ def run_pin(
     for image in pin(stack_file(stack), update=update):
         said = "as before" if image.after == image.before else f"was {image.before}"
         say(f"{image.key}: {image.after} ({said})")
+
+
+@app.command("lock")
+def run_lock(
+    stack: StackName = "local",
+    *,
+    update: Annotated[str | None, typer.Option(help="a model's name: move it to its newest revision")] = None,
+) -> None:
+    """Write into models.lock.yaml the commit, files and digests that the hub reports for each model of a stack."""
+    from ops.lock import lock  # noqa: PLC0415 - its libraries take longer to load than other commands take
+
+    lock(stack_file(stack), update=update)
 
 
 @app.command()
@@ -173,6 +186,7 @@ def _engine(stack: Stack) -> Engine:
     # Pulumi's Python host starts the program with uv
     os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
     preflight(stack.config, kube, stack.name)
+    print_fit(stack.config)
     return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
 
 

@@ -21,6 +21,8 @@ START_SECONDS = 30.0
 """What kubectl may take until it forwards."""
 LIST_SECONDS = 30.0
 """What the gateway may take to list its names."""
+BUSY_SECONDS = 1.0
+"""How long a model that is busy with its users is left alone before it is asked again."""
 ANSWERED_BY = "x-litellm-model-api-base"
 """LiteLLM writes the asked name into the body's `model`: only this header tells which backend answered."""
 TURNS = ("Count from one to ten: one, two, three,", "And now on from eleven to twenty:")
@@ -102,11 +104,22 @@ class Gateway:
         return text
 
     def _ask(self, path: str, body: object, seconds: float) -> _Answer:
-        """The whole answer, of whatever status; UserError where it has not ended within so many seconds."""
-        end, text = time.monotonic() + seconds, ""
+        """The whole answer, of whatever status; UserError where it has not ended within so many seconds.
+
+        A pool refuses more requests of one model than its limit: while it does, it is asked again.
+        """
+        end = time.monotonic() + seconds
+        answer = self._once(path, body, seconds, end)
+        while answer.status == HTTPStatus.TOO_MANY_REQUESTS and time.monotonic() + 2 * BUSY_SECONDS < end:
+            time.sleep(BUSY_SECONDS)
+            answer = self._once(path, body, seconds, end)
+        return answer
+
+    def _once(self, path: str, body: object, seconds: float, end: float) -> _Answer:
+        text = ""
         method = "GET" if body is None else "POST"
         try:
-            with self._client.stream(method, path, json=body, timeout=seconds) as answer:
+            with self._client.stream(method, path, json=body, timeout=end - time.monotonic()) as answer:
                 for part in answer.iter_text():
                     text += part
                     if time.monotonic() > end:  # what trickles has the same deadline as what hangs

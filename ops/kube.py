@@ -57,11 +57,13 @@ class Kube:
 
     def secret_keys(self, name: str) -> list[str] | None:
         """The keys of a Secret, never its values; None where there is no such Secret."""
-        template = "go-template={{range $key, $value := .data}}{{$key}} {{end}}"
-        done = self._call("get", "secret", name, "-o", template)
-        if done.returncode and "NotFound" in done.stderr:
-            return None
-        return self._checked(done, "get").split()
+        keys = self._of_secret(name, "go-template={{range $key, $value := .data}}{{$key}} {{end}}")
+        return None if keys is None else keys.split()
+
+    def secret_labels(self, name: str) -> dict[str, str] | None:
+        """The labels of one Secret, so that no right to list them all is asked for; None where there is none."""
+        labels = self._of_secret(name, "jsonpath={.metadata.labels}")
+        return None if labels is None else cast("dict[str, str]", json.loads(labels or "{}"))
 
     def secret_value(self, name: str, key: str) -> str:
         """A Secret's value, for memory alone; UserError, which never shows it, where it can be no HTTP header."""
@@ -83,6 +85,12 @@ class Kube:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+    def _of_secret(self, name: str, template: str) -> str | None:
+        done = self._call("get", "secret", name, "-o", template)
+        if done.returncode and "NotFound" in done.stderr:
+            return None
+        return self._checked(done, "get")
 
     def _command(self, *arguments: str) -> list[str]:
         return ["kubectl", "--context", self.context, "--namespace", self.namespace, *arguments]

@@ -1,6 +1,7 @@
 """Look before you apply: what the stack names must exist, or nothing is changed."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from config.backend import Backend
@@ -8,9 +9,26 @@ from config.errors import ConfigError, Problem, UserError
 from config.kubeconfig import require_context
 from config.model import StackConfig
 from config.parts import NO_GPU, SecretKey, Toleration
-from ops.kube import Kube
+from ops.claims import claims
+from ops.gpus import holders, names, taken, whole
+from ops.kube import Kube, Object
 
 EXTERNAL_SECRETS = "externalsecrets.external-secrets.io"
+INSTANCE, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/part-of"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ours:
+    """What this stack has made already."""
+
+    namespace: str
+    deployments: frozenset[str]
+
+    def role(self, pod: Object) -> str | None:
+        """The role whose Deployment a pod is of; None where it is of none of this stack's."""
+        name = _deployment(pod)
+        is_ours = pod["metadata"]["namespace"] == self.namespace and name in self.deployments
+        return name.removeprefix("llama-") if is_ours else None
 
 
 def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
@@ -22,18 +40,20 @@ def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
             f"llama-chat:cluster.context: {config.cluster.context}: its API server does not answer ({complaint}): "
             f"start the cluster, or correct the context's server and credentials."
         )
+    operator = bool(config.external_secrets) and EXTERNAL_SECRETS in kube.items("customresourcedefinitions")
+    made = frozenset(name for name, labels in kube.labels("deployments").items() if _is_ours(labels, stack))
     problems = (
-        *_nodes(config, kube),
+        *_nodes(config, kube, _Ours(namespace=kube.namespace, deployments=made)),
         *_storage(config, kube),
         *_namespace(config, kube),
-        *_secrets(config, kube),
-        *_strangers(config, kube, stack),
+        *_secrets(config, kube, operator=operator),
+        *_strangers(config, kube, stack, operator=operator),
     )
     if problems:
         raise ConfigError(problems)
 
 
-def _nodes(config: StackConfig, kube: Kube) -> Iterator[Problem]:
+def _nodes(config: StackConfig, kube: Kube, ours: _Ours) -> Iterator[Problem]:
     nodes = kube.items("nodes")
     for role, host in config.nodes.items():
         if host not in nodes:
@@ -41,21 +61,61 @@ def _nodes(config: StackConfig, kube: Kube) -> Iterator[Problem]:
             yield Problem(key=f"llama-chat:nodes.{role}", value=host, remedy=remedy)
     for backend in config.backends:
         if backend.host in nodes:
-            yield from _node(backend, cast("dict[str, Any]", nodes[backend.host]))
+            node = cast("dict[str, Any]", nodes[backend.host])
+            yield from (
+                Problem(key=f"llama-chat:nodes.{backend.role}", value=backend.host, remedy=remedy)
+                for remedy in (*_gpus(backend, node, kube, ours), *_taints(backend, node))
+            )
 
 
-def _node(backend: Backend, node: dict[str, Any]) -> Iterator[Problem]:
-    key = f"llama-chat:nodes.{backend.role}"
-    free = int(node["status"].get("allocatable", {}).get(backend.gpu.resource, "0"))
-    if backend.gpu.resource != NO_GPU and free < backend.gpu.count:
-        remedy = f"node {backend.host} has {free} of {backend.gpu.resource}: correct the node, gpu or its driver"
-        yield Problem(key=key, value=backend.host, remedy=remedy)
+def _gpus(backend: Backend, node: Object, kube: Kube, ours: _Ours) -> Iterator[str]:
+    """Too few GPUs that are free, or that there are at all."""
+    resource, wanted = backend.gpu.resource, backend.gpu.count
+    if resource == NO_GPU:
+        return
+    there = whole(node["status"].get("allocatable", {}).get(resource, "0"))
+    if there < wanted:
+        yield f"node {backend.host} has {there} of {resource}: correct the node, gpu or its driver"
+        return
+    # its own pods go before a new one comes
+    others = [pod for pod in holders(kube, backend.host, resource) if ours.role(pod) != backend.role]
+    free = max(0, there - sum(taken(pod)[resource] for pod in others))
+    if free < wanted:
+        yield f"of {there} {resource} {free} are free, {wanted} wanted: {'; '.join(_remedies(others, ours))}"
+
+
+def _remedies(others: list[Object], ours: _Ours) -> Iterator[str]:
+    """What to do about the pods that have the GPUs."""
+    strangers = [pod for pod in others if ours.role(pod) is None]
+    if strangers:
+        yield f"stop {names(strangers)}, or name another node"
+    for role in sorted({role for role in map(ours.role, others) if role}):
+        pods = names(pod for pod in others if ours.role(pod) == role)
+        yield (
+            f"{pods} is this stack's role {role}: take that out first (pulumi state unprotect for its claim, then"
+            " make up), then add this one"
+        )
+
+
+def _deployment(pod: Object) -> str:
+    """The Deployment that a pod is of, by its ReplicaSet's name; labels alone may be a debugging copy's."""
+    owners: list[Object] = pod["metadata"].get("ownerReferences", [])
+    replica_sets = (str(owner["name"]) for owner in owners if owner["kind"] == "ReplicaSet")
+    return next(replica_sets, "").rpartition("-")[0]
+
+
+def _is_ours(labels: Mapping[str, str], stack: str) -> bool:
+    """Whether the stack made what is labelled so; an instance alone may be another program's."""
+    return labels.get(INSTANCE) == stack and labels.get(PART_OF) == "llama-chat"
+
+
+def _taints(backend: Backend, node: Object) -> Iterator[str]:
     for taint in node.get("spec", {}).get("taints", []):
         # those of Kubernetes' own tell a node's condition, and go with it
         keeps_out = taint["effect"] != "PreferNoSchedule" and not taint["key"].startswith("node.kubernetes.io/")
         if keeps_out and not any(_tolerates(it, taint) for it in backend.tolerations):
             told = f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"
-            yield Problem(key=key, value=backend.host, remedy=f"the node has the taint {told}: add it to tolerations")
+            yield f"the node has the taint {told}: add it to tolerations"
 
 
 def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
@@ -66,9 +126,10 @@ def _tolerates(toleration: Toleration, taint: Mapping[str, str]) -> bool:
 
 def _storage(config: StackConfig, kube: Kube) -> Iterator[Problem]:
     classes = kube.items("storageclasses")
-    for name in sorted({backend.storage.class_name for backend in config.backends} - set(classes)):
+    for name in sorted({backend.storage_class for backend in config.backends} - set(classes)):
         remedy = f"the cluster has no such StorageClass: it has {', '.join(sorted(classes)) or 'none'}"
         yield Problem(key="llama-chat:storage.class_name", value=name, remedy=remedy)
+    yield from claims(config, kube, classes)
 
 
 def _namespace(config: StackConfig, kube: Kube) -> Iterator[Problem]:
@@ -78,14 +139,12 @@ def _namespace(config: StackConfig, kube: Kube) -> Iterator[Problem]:
         yield Problem(key="llama-chat:cluster.namespace", value=cluster.namespace, remedy=remedy)
 
 
-def _secrets(config: StackConfig, kube: Kube) -> Iterator[Problem]:
-    keys = {"gateway.master_key_secret": config.gateway.master_key_secret, "hub.token_secret": config.hub.token_secret}
-    # what is not among these the stack makes itself
-    named = [(f"llama-chat:{key}", secret) for key, secret in keys.items() if secret and secret in config.named_secrets]
+def _secrets(config: StackConfig, kube: Kube, *, operator: bool) -> Iterator[Problem]:
+    named = _named_secrets(config)
     for key, secret in named:
         if secret.external is None:
             yield from _secret(key, secret, kube)
-    if config.external_secrets and EXTERNAL_SECRETS not in kube.items("customresourcedefinitions"):
+    if not operator:
         remedy = "the cluster has no External Secrets Operator: install it, or make the Secret and leave external out"
         yield from (
             Problem(key=f"{key}.external.store", value=secret.external.store, remedy=remedy)
@@ -98,6 +157,12 @@ def _secrets(config: StackConfig, kube: Kube) -> Iterator[Problem]:
             yield Problem(key="llama-chat:pull_secrets", value=name, remedy=remedy)
 
 
+def _named_secrets(config: StackConfig) -> list[tuple[str, SecretKey]]:
+    """Those that the stack does not make of a value of its own, with their keys in the stack file."""
+    keys = {"gateway.master_key_secret": config.gateway.master_key_secret, "hub.token_secret": config.hub.token_secret}
+    return [(f"llama-chat:{key}", secret) for key, secret in keys.items() if secret and secret in config.named_secrets]
+
+
 def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
     keys = kube.secret_keys(secret.name)
     if keys is None:
@@ -108,17 +173,25 @@ def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
         yield Problem(key=f"{key}.key", value=secret.key, remedy=remedy)
 
 
-def _strangers(config: StackConfig, kube: Kube, stack: str) -> Iterator[Problem]:
+def _strangers(config: StackConfig, kube: Kube, stack: str, *, operator: bool) -> Iterator[Problem]:
     """Objects of somebody else's: the provider would take them over without a word (pulumi-kubernetes 4278)."""
     keys = {backend.name: "llama-chat:statics[].role" for backend in config.pinned}
     keys |= {backend.name: "llama-chat:pools[].role" for backend in config.pooled}
     keys[config.gateway.deployment] = "llama-chat:gateway.deployment"
+    external = {secret.name: f"{key}.name" for key, secret in _named_secrets(config) if secret.external}
+    secrets = dict(external)
+    if config.has_master_key:
+        secrets[config.gateway.master_key_secret.name] = "llama-chat:gateway.master_key_secret.name"
     kinds = {"deployments": keys, "services": keys}
     kinds["configmaps"] = {config.frontend.config_map: "llama-chat:frontend.config_map"}
-    if config.has_master_key:
-        kinds["secrets"] = {config.gateway.master_key_secret.name: "llama-chat:gateway.master_key_secret.name"}
-    for kind, names in kinds.items():
-        for name, labels in kube.labels(kind).items():
-            if name in names and labels.get("app.kubernetes.io/instance") != stack:
+    if operator:
+        kinds[EXTERNAL_SECRETS] = external
+    standing = {kind: kube.labels(kind) for kind in kinds}
+    # the operator gives a Secret the labels of the ExternalSecret that it is made of
+    standing["secrets"] = {name: labels for name in secrets if (labels := kube.secret_labels(name)) is not None}
+    for kind, found in standing.items():
+        named = kinds.get(kind, secrets)
+        for name, labels in found.items():
+            if name in named and not _is_ours(labels, stack):
                 remedy = f"one of the {kind} has that name already and is not stack {stack}'s: choose another name"
-                yield Problem(key=names[name], value=name, remedy=remedy)
+                yield Problem(key=named[name], value=name, remedy=remedy)

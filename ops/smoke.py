@@ -17,6 +17,8 @@ from render.smoke import gateway_url
 NAME_LABEL = "app.kubernetes.io/name"
 GENERATED = {"controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"}
 """Labels that Kubernetes itself gives a Job's pods."""
+SELECTORS = {"selector", "manualSelector"}
+"""What in a Job's spec tells its own pods from others: Kubernetes writes it anew for each."""
 POLL_SECONDS = 2.0
 LATE_SECONDS = 60
 """How long after a Job's own deadline its end may be seen."""
@@ -64,8 +66,8 @@ def smoke(config: StackConfig, kube: Kube) -> list[Verdict]:
 def again(subject: str, left: Object, now: str, *options: str) -> Object:
     """A Job that runs the test of `left` again, asking every model.
 
-    Its own name is not the test's: the script takes what passed Jobs of that name expected for found in order. A
-    gateway's candidate does not run again: the one that users ask is asked.
+    Its spec is that Job's in all else. Its own name is not the test's: the script takes what passed Jobs of that name
+    expected for found in order. A gateway's candidate does not run again: the one that users ask is asked.
     """
     template: Object = left["spec"]["template"]
     labels: dict[str, str] = template["metadata"].get("labels", {})
@@ -81,8 +83,7 @@ def again(subject: str, left: Object, now: str, *options: str) -> Object:
             "labels": {NAME_LABEL: f"{subject}-smoke-again", "app.kubernetes.io/part-of": "llama-chat"},
         },
         "spec": {
-            "activeDeadlineSeconds": left["spec"]["activeDeadlineSeconds"],
-            "backoffLimit": left["spec"]["backoffLimit"],
+            **{key: value for key, value in left["spec"].items() if key not in SELECTORS},
             "ttlSecondsAfterFinished": LEFT_SECONDS,
             "template": {
                 "metadata": {"labels": {key: value for key, value in labels.items() if key not in GENERATED}},

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from config.errors import UserError
 from config.load import load_file
+from config.lock import load_lock
 from config.model import StackConfig
 from local.paths import CONTEXT
 
@@ -27,9 +28,12 @@ class Stack:
 
 
 def read_stack(name: str, file: Path | None = None) -> Stack:
-    """The stack `name`, by default from `Pulumi.<name>.yaml`; UserError or ConfigError tells what is wrong with it."""
+    """The stack `name`, by default from `Pulumi.<name>.yaml`; UserError or ConfigError tells what is wrong with it.
+
+    A model that is not in the lock is refused, as `pulumi up` will refuse it.
+    """
     path = stack_file(name, file)
-    return Stack(name=name, file=path, config=load_file(path))
+    return Stack(name=name, file=path, config=load_file(path, load_lock()))
 
 
 def stack_file(name: str, file: Path | None = None) -> Path:

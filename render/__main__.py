@@ -9,6 +9,7 @@ import typer
 from config.backend import PoolBackend
 from config.errors import UserError
 from config.load import load_file
+from config.lock import load_lock
 from render.document import to_yaml
 from render.librechat import librechat
 from render.litellm import litellm
@@ -27,13 +28,13 @@ def documents() -> None:
 @app.command("litellm")
 def print_litellm(file: StackFile) -> None:
     """Print LiteLLM's config.yaml."""
-    sys.stdout.write(to_yaml(litellm(load_file(file))))
+    sys.stdout.write(to_yaml(litellm(load_file(file, load_lock()))))
 
 
 @app.command("librechat")
 def print_librechat(file: StackFile) -> None:
     """Print LibreChat's librechat.yaml."""
-    sys.stdout.write(to_yaml(librechat(load_file(file))))
+    sys.stdout.write(to_yaml(librechat(load_file(file, load_lock()))))
 
 
 @app.command("pool")
@@ -41,7 +42,7 @@ def print_pool(
     file: StackFile, role: Annotated[str | None, typer.Option(help="the pool's role, where there are several")] = None
 ) -> None:
     """Print what a pool's engine reads: llama-swap's config.yaml, or the router's presets.ini."""
-    pools = load_file(file).pooled
+    pools = load_file(file, load_lock()).pooled
     chosen = [pool for pool in pools if role in {None, pool.role}]
     if len(chosen) != 1:
         roles = ", ".join(pool.role for pool in pools) or "none"

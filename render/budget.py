@@ -13,7 +13,9 @@ from config.model import StackConfig
 DRAIN_MARGIN_SECONDS = 10
 """A request ends this long before the drain of the pod that answers it would."""
 SCHEDULING_SECONDS = 120
-"""What a pod may take beside its own work: scheduling, pulling its image, becoming ready."""
+"""What a pod may take beside its own work: scheduling, pulling a small image, becoming ready."""
+PULL_SECONDS = 1200
+"""What a server's image may take to come: llama.cpp's for a GPU hold several GB."""
 SMOKE_SECONDS = 180
 """What a smoke test may take for one loaded model, its own retries included."""
 GATEWAY_START_SECONDS = 300
@@ -37,18 +39,18 @@ class Budget:
     startup: int
     """The startup probe: until the server answers its first `/health`."""
     rollout: int
-    """The Deployment: the old pod drains, the new one fetches what is missing and loads."""
+    """The Deployment: the old pod drains, the new one loads what the prefetch Job has brought."""
     smoke: int
-    """The smoke test's for one model."""
+    """The smoke test's for one model: as patient as the gateway, since users may keep a pool busy."""
 
 
 def budget(backend: Backend) -> Budget:
-    """A backend's deadlines; `startup_seconds` bounds fetch plus load of a model until the lock knows the bytes."""
+    """A backend's deadlines."""
     answer = backend.grace_seconds - DRAIN_MARGIN_SECONDS
     load = backend.load_seconds if isinstance(backend, PoolBackend) else 0
     request = answer + load + answer if load else answer
     drain = request + DRAIN_MARGIN_SECONDS
-    fetch = backend.startup_seconds * len(backend.models)
+    fetch = sum(served.fetch_seconds for served in backend.models)
     return Budget(
         load=load,
         request=request,
@@ -56,8 +58,8 @@ def budget(backend: Backend) -> Budget:
         fetch=fetch,
         fetch_job=fetch + SCHEDULING_SECONDS,
         startup=backend.startup_seconds,
-        rollout=drain + fetch + backend.startup_seconds + SCHEDULING_SECONDS,
-        smoke=SMOKE_SECONDS + load,
+        rollout=drain + PULL_SECONDS + backend.startup_seconds,
+        smoke=max(SMOKE_SECONDS + load, request),
     )
 
 

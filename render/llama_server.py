@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 from config.backend import Backend, PinnedBackend, PoolBackend, Served
 from config.model import StackConfig
-from config.parts import Model
 from render.budget import budget
 from render.document import Document
 
@@ -30,19 +29,18 @@ def base_url(config: StackConfig, backend: Backend) -> str:
     return f"http://{backend.name}.{config.cluster.namespace}.svc.cluster.local:{PORT}"
 
 
-def model_path(backend: Backend, model: Model) -> str:
+def model_path(backend: Backend, served: Served) -> str:
     """The path that the server opens: fixed, but for a split GGUF, whose loader demands the shard's own name."""
-    folder = f"{WEIGHTS}/{model.name}" if isinstance(backend, PoolBackend) else WEIGHTS
-    if model.filename and FIRST_SHARD.search(model.filename):
-        return f"{folder}/{model.filename.rsplit('/', 1)[-1]}"
-    return f"{folder}/model.gguf"
+    folder = f"{WEIGHTS}/{served.name}" if isinstance(backend, PoolBackend) else WEIGHTS
+    first = served.locked.files[0].path if served.locked else served.model.filename or ""
+    return f"{folder}/{first.rsplit('/', 1)[-1] if FIRST_SHARD.search(first) else 'model.gguf'}"
 
 
 def model_flags(backend: Backend, served: Served) -> Flags:
     """What makes a server serve this model, every value explicit: unset ones are shrunk to fit memory (its `--fit`)."""
     runtime = served.runtime
     return {
-        "model": model_path(backend, served.model),
+        "model": model_path(backend, served),
         "alias": served.name,
         "ctx-size": runtime.context_size * runtime.parallel,
         "parallel": runtime.parallel,
@@ -50,6 +48,7 @@ def model_flags(backend: Backend, served: Served) -> Flags:
         "batch-size": runtime.batch_size,
         "threads": runtime.threads,
         "n-gpu-layers": runtime.gpu_layers,
+        "cache-ram": runtime.prompt_cache_mib,
         **({"log-verbosity": LAYERS_VERBOSITY} if runtime.gpu_layers else {}),
         **runtime.extra_args,
     }
@@ -78,8 +77,6 @@ def router_presets(backend: PoolBackend) -> str:
         flags = model_flags(backend, served) | idle | {"load-on-startup": index < backend.max_loaded}
         # the router gives each child the section's name as its alias
         del flags["alias"]
-        flags["parallel"] = min(served.runtime.parallel, backend.concurrency_limit)
-        flags["ctx-size"] = served.runtime.context_size * int(flags["parallel"])
         lines += ["", f"[{served.name}]", *(f"{name} = {_ini(value)}" for name, value in flags.items())]
     return "\n".join(lines) + "\n"
 
@@ -101,14 +98,22 @@ def fetch_record(config: StackConfig, backend: Backend) -> Document:
     return {
         "endpoint": config.hub.endpoint,
         "deadline_seconds": budget(backend).fetch,
-        "models": [model_record(backend, served.model) for served in backend.models],
+        "models": [
+            {**model_record(backend, served), "deadline_seconds": served.fetch_seconds} for served in backend.models
+        ],
     }
 
 
-def model_record(backend: Backend, model: Model) -> Document:
-    """One model's triple, and the path at which its server finds it."""
-    triple = {field: getattr(model, field) for field in ("name", "repo", "quant", "filename", "revision")}
-    return {**triple, "model_path": model_path(backend, model)}
+def model_record(backend: Backend, served: Served) -> Document:
+    """One model's triple, what the lock says that it means, and the path at which its server finds it."""
+    triple = {field: getattr(served.model, field) for field in ("name", "repo", "quant", "filename", "revision")}
+    files = served.locked.files if served.locked else ()
+    return {
+        **triple,
+        "commit": served.locked.commit if served.locked else None,
+        "files": [file.model_dump() for file in files],
+        "model_path": model_path(backend, served),
+    }
 
 
 def server_record(backend: Backend) -> Document:

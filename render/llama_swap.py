@@ -102,7 +102,7 @@ def _model(backend: PoolBackend, served: Served) -> SwapModel:
         proxy=f"http://127.0.0.1:{_PORT}",
         check_endpoint="/health",
         ttl=backend.ttl_seconds,
-        concurrency_limit=backend.concurrency_limit,
+        concurrency_limit=served.runtime.parallel,
     )
 
 

@@ -5,17 +5,20 @@ from config.model import StackConfig
 from render.budget import GATEWAY_START_SECONDS, SMOKE_SECONDS, budget
 from render.document import Document, content_hash
 from render.litellm import api_base, route
-from render.llama_server import base_url, model_flags, model_record
+from render.llama_server import SERVER_FLAGS, base_url, model_flags, model_record
+from render.llama_swap import llama_swap
 
 
 def backend_expectation(config: StackConfig, backend: Backend, pods: Document) -> Document:
     """A backend serves exactly its models, under their names, on the GPU if it has layers there."""
+    shared = _shared(config, backend)
     return {
         "namespace": config.cluster.namespace,
         "url": base_url(config, backend),
         "start_seconds": SMOKE_SECONDS,
         "models": [
-            {**_asked(backend, served), "content": _model_content(backend, served)} for served in backend.models
+            {**_asked(backend, served), **_weights(backend, served), "content": _content(shared, backend, served)}
+            for served in backend.models
         ],
         "gpu_layers": min(served.runtime.gpu_layers for served in backend.models),
         "pods": pods,
@@ -56,11 +59,30 @@ def smoke_seconds(backend: Backend) -> int:
 
 def _asked(backend: Backend, served: Served) -> Document:
     """`skip_passed`: a model that an earlier test found in order, and that did not change since, is not asked again."""
-    skip_passed = isinstance(backend, PoolBackend) and backend.smoke == "changed"
+    skip_passed = isinstance(backend, PoolBackend) and backend.smoke == "changed" and served.locked is not None
     return {"name": served.name, "deadline_seconds": budget(backend).smoke, "skip_passed": skip_passed}
 
 
-def _model_content(backend: Backend, served: Served) -> str:
-    """Changes whenever this model's server does, or what it shares with the pool's others: memory, GPU, engine."""
-    shared = backend.model_dump(mode="json", exclude={"models"})
-    return content_hash([shared, model_flags(backend, served), model_record(backend, served.model)])
+def _weights(backend: Backend, served: Served) -> Document:
+    """What the lock knows of the weights, and where the server that has loaded them tells of them."""
+    swapped = isinstance(backend, PoolBackend) and backend.engine == "llama-swap"
+    shape = served.locked.shape if served.locked else None
+    return {
+        "weights": {"parameters": shape.parameters, "bytes": shape.tensor_bytes} if shape else None,
+        # llama-swap's own list tells nothing of weights
+        "weights_at": f"/upstream/{served.name}/v1/models" if swapped else "/v1/models",
+    }
+
+
+def _shared(config: StackConfig, backend: Backend) -> str:
+    """Changes whenever anything does that all models of a backend share: memory, GPU, engine, hub."""
+    engine: Document = dict(SERVER_FLAGS)
+    if isinstance(backend, PoolBackend) and backend.engine == "llama-swap":
+        whole = llama_swap(backend)
+        engine |= {key: value for key, value in whole.items() if key not in {"models", "routing"}}
+    return content_hash([backend.model_dump(mode="json", exclude={"models"}), engine, config.hub.endpoint])
+
+
+def _content(shared: str, backend: Backend, served: Served) -> str:
+    """Changes whenever this model's server does, its files or what it shares with the others."""
+    return content_hash([shared, model_flags(backend, served), model_record(backend, served)])

@@ -8,9 +8,11 @@ import yaml
 
 from components.smoke_test import SmokeTest, backend_test
 from components.swap_pool import SwapPool, SwapPoolArgs
+from config.lock import Lock
 from config.model import StackConfig
 from tests.components.recorder import Recorder, record
 from tests.conftest import stack_config
+from tests.locks import lock_of
 
 
 def build(config: StackConfig) -> Recorder:
@@ -100,7 +102,13 @@ def test_a_change_of_one_model_changes_what_is_asked_of_that_one_alone(values: d
 
 
 @pytest.mark.parametrize(
-    "shared", [{"image": "reg.example/llama-swap:v2"}, {"max_loaded": 2}, {"resources": {"memory": "8Gi"}}]
+    "shared",
+    [
+        {"image": "reg.example/llama-swap:v2"},
+        {"max_loaded": 2},
+        {"load_seconds": 500},
+        {"resources": {"memory": "8Gi"}},
+    ],
 )
 def test_what_all_models_share_is_asked_for_every_model_again(values: dict[str, Any], shared: dict[str, Any]) -> None:
     before = asked(build(stack_config(values)))
@@ -114,6 +122,35 @@ def test_only_a_pool_that_says_so_leaves_out_what_passed_before(values: dict[str
         record = json.loads(build(config).one("ConfigMap", "smoke")["data"]["smoke.json"])
         return {model["skip_passed"] for model in record["models"]}
 
-    assert skips(stack_config(values)) == {True}
+    def locked(config: StackConfig) -> StackConfig:
+        return config.with_lock(lock_of(config))
+
+    assert skips(stack_config(values)) == {False}  # files that may change under the same name
+    assert skips(locked(stack_config(values))) == {True}
     values["pools"][0]["smoke"] = "all"
-    assert skips(stack_config(values)) == {False}
+    assert skips(locked(stack_config(values))) == {False}
+
+
+def test_what_every_server_is_started_with_is_asked_for_every_model_again(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = asked(build(stack_config(values)))
+    monkeypatch.setattr("render.smoke.SERVER_FLAGS", {"metrics": False})
+    after = asked(build(stack_config(values)))
+    assert not set(before.items()) & set(after.items())
+
+
+def test_another_hub_is_a_reason_to_ask_every_model_again(values: dict[str, Any]) -> None:
+    before = asked(build(stack_config(values)))
+    values["hub"]["endpoint"] = "https://hub.example"
+    assert not set(before.items()) & set(asked(build(stack_config(values))).items())
+
+
+def test_a_lock_that_moved_on_is_a_reason_to_ask_that_model_again(values: dict[str, Any]) -> None:
+    config = stack_config(values)
+    lock = lock_of(config)
+    moved = [
+        entry.model_copy(update={"commit": "1" * 40}) if "DeepSeek" in entry.repo else entry for entry in lock.models
+    ]
+    before, after = asked(build(config.with_lock(lock))), asked(build(config.with_lock(Lock(models=tuple(moved)))))
+    assert {name for name in before if before[name] != after[name]} == {"DeepSeek-R1-Distill"}

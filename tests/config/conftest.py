@@ -60,7 +60,7 @@ def as_program() -> Callable[[Values], StackConfig]:
     def load(values: Values) -> StackConfig:
         context = contextvars.copy_context()
         context.run(pulumi.runtime.set_all_config, *passed_on(values))
-        return context.run(load_pulumi)
+        return context.run(load_pulumi, None)
 
     return load
 

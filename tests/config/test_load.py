@@ -27,7 +27,7 @@ def test_the_local_stack_loads_whole() -> None:
     runtime = config.pinned[0].served.runtime
     assert (runtime.context_size, runtime.parallel, runtime.gpu_layers) == (1024, 2, 0)
     assert (config.cluster.context, config.cluster.namespace) == ("llama-chat-local", "ai")
-    assert (config.startup_seconds, config.grace_seconds, config.steady) == (300, 60, False)
+    assert (config.startup_seconds, config.grace_seconds, config.steady) == (None, 60, False)
 
 
 def test_a_backends_own_values_beat_the_stacks(values: Values) -> None:
@@ -88,7 +88,7 @@ def test_a_program_sees_only_its_own_namespace() -> None:
     context = contextvars.copy_context()
     context.run(pulumi.runtime.set_all_config, {"aws:region": "x"}, ["aws:region"])
     with pytest.raises(pulumi.RunError) as caught:
-        context.run(load_pulumi)
+        context.run(load_pulumi, None)
     assert "aws" not in str(caught.value)
     assert str(caught.value).startswith("llama-chat:cluster: (missing): is missing: add it: The cluster")
 

@@ -5,7 +5,7 @@ import pytest
 from pydantic import JsonValue
 
 from config import policy
-from config.errors import Problem
+from config.errors import ConfigError, Problem
 from config.load import checked
 from config.model import StackConfig
 from config.parts import Static
@@ -275,3 +275,47 @@ def test_the_shape_is_judged_before_the_policy(values: Values, both_ways: BothWa
 def test_the_longest_role_leaves_room_for_a_jobs_pod() -> None:
     longest = Static.model_json_schema()["properties"]["role"]["maxLength"]
     assert len(f"llama-{'r' * longest}-prefetch-{'0' * 10}-xxxxx") <= 63
+
+
+@pytest.mark.parametrize("role", ["static-a-fetch", "static-a-smoke"])
+def test_a_role_that_is_called_as_another_backends_job_is_refused(
+    values: Values, both_ways: BothWays, role: str
+) -> None:
+    values["statics"][1]["role"] = role
+    values["nodes"] = {"static-a": "gpu-1", role: "gpu-2"}
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("statics[1].role", role)]
+
+
+def test_a_gateway_that_is_called_as_a_backend_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["gateway"]["deployment"] = "llama-static-a"
+    assert lines(both_ways(values)) == [("gateway.deployment", "llama-static-a")]
+
+
+def test_a_toleration_of_every_value_and_of_one_is_refused(values: Values, both_ways: BothWays) -> None:
+    values["statics"][0]["tolerations"] = [{"key": "gpu", "value": "amd"}]
+    (problem,) = both_ways(values)
+    assert lines([problem]) == [("statics[0].tolerations[0].value", "amd")]
+    assert problem.remedy.endswith("write operator: Equal")
+
+
+def test_pull_secrets_in_a_namespace_that_the_stack_makes_are_refused(values: Values) -> None:
+    values["cluster"]["create_namespace"] = True
+    values["pull_secrets"] = ["regcred"]
+    secure = values | {"master_key": "decrypted"}
+    with pytest.raises(ConfigError, match="pull_secrets must always be there before"):
+        checked(secure, encrypted=["master_key"])
+
+
+def test_a_master_key_in_the_stack_and_in_the_vault_is_refused(values: Values) -> None:
+    values["gateway"]["master_key_secret"]["external"] = {"store": "vault", "remote_key": "ai/litellm"}
+    with pytest.raises(ConfigError, match="gateway.master_key_secret.external.*leave one of the two out"):
+        checked(values | {"master_key": "decrypted"}, encrypted=["master_key"])
+
+
+def test_one_secret_made_of_two_entries_of_the_vault_is_refused(values: Values, both_ways: BothWays) -> None:
+    external = {"store": "vault", "remote_key": "ai"}
+    values["gateway"]["master_key_secret"] = {"name": "keys", "key": "master", "external": external}
+    values["hub"] = {"token_secret": {"name": "keys", "key": "token", "external": external}}
+    (problem,) = both_ways(values)
+    assert problem.key == "llama-chat:hub.token_secret.name"

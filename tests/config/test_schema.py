@@ -33,10 +33,10 @@ def test_pulumi_demands_exactly_the_keys_without_a_default() -> None:
     assert demanded == {name for name, field in StackConfig.model_fields.items() if field.is_required()}
 
 
-def test_only_the_encrypted_key_is_left_undeclared() -> None:
-    # Pulumi would demand it: a key that may be absent needs a default, and a secret can have none.
+def test_only_keys_without_a_default_are_left_undeclared() -> None:
+    # Pulumi would demand them: a key that may be absent needs a default
     declared = yaml.safe_load(project_text())["config"]
-    assert set(StackConfig.model_fields) - set(declared) == {"master_key"}
+    assert set(StackConfig.model_fields) - set(declared) == {"master_key", "startup_seconds"}
 
 
 def test_what_pulumi_fills_in_is_what_the_models_fill_in(

@@ -124,7 +124,7 @@ CASES: dict[str, Case] = {
         {"zzz": 1},
         "hub.zzz",
         "(hidden)",
-        "is not a key here: known keys: endpoint, token_",
+        "is not a key here: known keys: endpoint, mb_per_second, token_",
     ),
     "a top-level typing slip": (
         "statiks",

@@ -61,15 +61,26 @@ def test_make_verify_is_all_green_and_make_smoke_asks_every_model_again(standing
     assert "unchanged since they passed" not in smoked.stdout
 
 
-def test_a_pooled_models_knob_rolls_the_pool_alone_and_only_that_model_is_asked(standing: Line) -> None:
-    def more_threads(config: dict[str, Any]) -> None:
-        config["pools"][0]["models"][1]["runtime"] = {"threads": 2}
+def test_a_change_of_a_pools_catalog_rolls_the_pool_alone_and_only_that_model_is_asked(standing: Line) -> None:
+    def other_files(config: dict[str, Any]) -> None:
+        config["pools"][0]["models"][1]["repo"] = "llama-chat/tiny-ada-GGUF"
 
     before = standing.pods()
-    printed = standing.up(standing.variant(more_threads))
+    printed = standing.up(standing.variant(other_files))
     assert rolled(before, standing.pods()) == {"llama-swap"}
     assert "ok: tiny-curie: answers and streams; unchanged since they passed: tiny-bohr, tiny-dirac" in printed
     assert "routed by the gateway" not in printed
+
+
+def test_a_model_that_is_added_to_a_pool_is_the_only_one_asked_and_answers_users(standing: Line) -> None:
+    def one_more(config: dict[str, Any]) -> None:
+        config["pools"][0]["models"].append({"name": "tiny-euler", "repo": "llama-chat/tiny-ada-GGUF", "quant": "F32"})
+
+    before = standing.pods()
+    printed = standing.up(standing.variant(one_more))
+    assert rolled(before, standing.pods()) == {"llama-swap", "llm-gateway"}
+    assert "ok: tiny-euler: answers and streams; unchanged since they passed: tiny-bohr, tiny-curie" in printed
+    assert re.search(r"^tiny-euler: .", printed, re.MULTILINE)
 
 
 def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: Line) -> None:
@@ -96,6 +107,7 @@ def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: L
             "tiny-ada: answered by http://llama-static-a.ai.svc.cluster.local:8080/v1, expected",
         ),
         ("wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists"),
+        ("missing-name", "/model_name: tiny-ada/,/Connection: close/d", "/v1/models lists"),
     ],
 )
 def test_a_wrong_route_fails_in_the_candidate_while_users_keep_the_old_ones(

@@ -16,6 +16,10 @@ from ops.smoke import Verdict, again, smoke, stamp
 BACKENDS = ["llama-static-a", "llama-static-b", "llama-swap"]
 SUBJECTS = [*BACKENDS, "llm-gateway"]
 Object = dict[str, Any]
+TAKEN_AWAY: Object = {
+    "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+}
+"""A pod that its node's drain takes away is made anew."""
 T = TypeVar("T")
 
 
@@ -40,6 +44,12 @@ def left_job(test: str, created: str = "2026-01-02T00:00:00Z", *, succeeded: boo
             "activeDeadlineSeconds": 420,
             "backoffLimit": 0,
             "completionMode": "NonIndexed",
+            "completions": 1,
+            "manualSelector": False,
+            "parallelism": 1,
+            "podFailurePolicy": TAKEN_AWAY,
+            "podReplacementPolicy": "Failed",
+            "suspend": False,
             "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}},
             "template": {
                 "metadata": {"creationTimestamp": None, "labels": {"app.kubernetes.io/name": test, **generated}},
@@ -149,6 +159,12 @@ def test_the_new_job_holds_nothing_that_was_generated_and_no_candidate() -> None
     assert job["spec"] == {
         "activeDeadlineSeconds": 420,
         "backoffLimit": 0,
+        "completionMode": "NonIndexed",
+        "completions": 1,
+        "parallelism": 1,
+        "podFailurePolicy": TAKEN_AWAY,
+        "podReplacementPolicy": "Failed",
+        "suspend": False,
         "ttlSecondsAfterFinished": 3600,
         "template": {
             "metadata": {"labels": {"app.kubernetes.io/name": "llm-gateway-smoke"}},

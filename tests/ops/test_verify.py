@@ -20,9 +20,10 @@ import yaml
 from config.errors import UserError
 from config.model import StackConfig
 from ops import forward
+from ops.checklist import Check
 from ops.forward import TURNS
 from ops.kube import Kube
-from ops.verify import Check, print_table, verify
+from ops.verify import print_table, verify
 from render.librechat import librechat
 from tests.conftest import stack_config
 
@@ -42,6 +43,8 @@ class Server(ThreadingHTTPServer):
             name: f"http://{backend}.ai.svc.cluster.local:8080/v1" for name, backend in names.items()
         }
         self.refused: dict[str, str] = {}
+        self.busy = 0
+        """How many requests more the models have no room for."""
         self.reply: Object = {"content": "four, five"}
         self.end = "data: [DONE]\n\n"
         self.pause = 0.0
@@ -61,7 +64,10 @@ class Handler(BaseHTTPRequestHandler):
         server.keys.add(self.headers["Authorization"])
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         server.asked.append(asked)
-        if asked["model"] in server.refused:
+        if server.busy:
+            server.busy -= 1
+            self._say(429, "Too many requests")
+        elif asked["model"] in server.refused:
             self._say(500, server.refused[asked["model"]])
         elif asked["stream"]:
             event = json.dumps({"choices": [{"delta": server.reply}]})
@@ -368,6 +374,26 @@ def test_one_models_error_is_told_without_the_key_and_stops_no_other(live: Live)
         (B, "completion"): "HTTP 500: 'no route for ***'",
         (B, "conversation"): "turn 1: HTTP 500: 'no route for ***'",
     }
+
+
+def test_a_model_that_is_busy_with_its_users_is_asked_again(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "BUSY_SECONDS", 0)
+    expected = len(live.config.exposed_names) + 2 * len(live.config.backends)
+    live.server.busy = 3
+    assert live.red() == {}
+    assert len(live.server.asked) == expected + 3
+
+
+def test_one_that_stays_busy_is_told_so_by_its_deadline(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "BUSY_SECONDS", 0.1)
+    live.server.busy = 1000
+    start = time.monotonic()
+    with httpx.Client(base_url=f"http://127.0.0.1:{live.server.server_address[1]}", trust_env=False) as client:
+        gateway = forward.Gateway(client, KEY)
+        with pytest.raises(UserError, match="HTTP 429: 'Too many requests'"):
+            gateway.complete(A, 0.5)
+    assert time.monotonic() - start < 2
+    assert len(live.server.asked) > 1
 
 
 def test_without_a_way_to_the_gateway_all_that_needs_one_is_red_with_kubectls_reason(live: Live) -> None:

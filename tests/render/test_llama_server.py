@@ -86,7 +86,10 @@ def test_the_record_names_repo_quant_and_filename(config: StackConfig) -> None:
                 "quant": "Q4_K_M",
                 "filename": None,
                 "revision": "main",
+                "commit": None,
+                "files": [],
                 "model_path": "/models/weights/model.gguf",
+                "deadline_seconds": 600,
             }
         ],
     }

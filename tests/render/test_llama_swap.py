@@ -62,7 +62,16 @@ def test_one_model_at_a_time_is_the_conservative_default(config: StackConfig) ->
         "members": ["Llama-3.1-70B-Instruct", "DeepSeek-R1-Distill"],
     }
     models = document(config)["models"].values()
-    assert {(model["ttl"], model["concurrencyLimit"]) for model in models} == {(900, 4)}
+    assert {model["ttl"] for model in models} == {900}
+
+
+def test_no_more_requests_are_let_in_than_a_model_has_slots(values: dict[str, Any]) -> None:
+    models = document(stack_config(values))["models"].values()
+    assert [model["concurrencyLimit"] for model in models] == [1, 2]
+    values["pools"][0]["concurrency_limit"] = 1
+    models = document(stack_config(values))["models"].values()
+    assert [model["concurrencyLimit"] for model in models] == [1, 1]
+    assert all("--parallel 1 " in model["cmd"] for model in models)
 
 
 def test_all_models_may_stay_loaded(values: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ BASE = "http://llama-static-a.ai.svc.cluster.local:8080/v1"
 
 
 def model(name: str = NAME, seconds: float = 2, **more: object) -> dict[str, Any]:
-    return {"name": name, "deadline_seconds": seconds, "skip_passed": False, "content": f"{name}-1", **more}
+    asked = {"name": name, "deadline_seconds": seconds, "skip_passed": False, "content": f"{name}-1"}
+    return {**asked, "weights": None, "weights_at": "/v1/models", **more}
 
 
 def chunk(**delta: str) -> bytes:
@@ -51,6 +52,8 @@ class Backend:
 
     def __init__(self) -> None:
         self.listed = [NAME]
+        self.meta: dict[str, int] | None = None
+        self.paths: list[str] = []
         self.message: dict[str, str | None] = {"content": "four"}
         self.model: str | None = None
         """Who answers: the one that was asked, if it is not said."""
@@ -67,8 +70,9 @@ class Backend:
         if self.loading:
             self.loading -= 1
             return 503, {}, b'{"error": {"message": "Loading model"}}'
-        if path == "/v1/models":
-            return 200, {}, json.dumps({"data": [{"id": name} for name in self.listed]}).encode()
+        if path.endswith("/v1/models"):
+            self.paths.append(path)
+            return 200, {}, json.dumps({"data": [{"id": name, "meta": self.meta} for name in self.listed]}).encode()
         asked = json.loads(body)
         self.asked.append(asked)
         if self.status != 200:
@@ -292,9 +296,30 @@ def test_a_log_that_may_not_be_read_fails(backend: Backend, checks: Checks) -> N
 
 
 def test_without_a_service_account_the_pods_cannot_be_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(smoke, "_ACCOUNT", tmp_path)
+    monkeypatch.setattr("smoke_pods._ACCOUNT", tmp_path)
     with pytest.raises(Failure, match="no service account"):
         smoke.own_cluster(Run(1))
+
+
+# --- which weights answer
+
+
+LOCKED = {"parameters": 1000, "bytes": 4000}
+
+
+def test_the_right_name_over_the_locked_weights_passes(backend: Backend, checks: Checks) -> None:
+    backend.meta = {"n_params": 1000, "size": 4000}
+    checks.models = [model(weights=LOCKED, weights_at=f"/upstream/{NAME}/v1/models")]
+    assert checks.backend(backend).startswith("ok: ")
+    assert backend.paths[-1] == f"/upstream/{NAME}/v1/models"
+
+
+@pytest.mark.parametrize("meta", [{"n_params": 999, "size": 4000}, {"n_params": 1000, "size": 3999}, None])
+def test_the_right_name_over_other_weights_fails(backend: Backend, checks: Checks, meta: dict[str, int] | None) -> None:
+    backend.meta = meta
+    checks.models = [model(weights=LOCKED)]
+    with pytest.raises(Failure, match=rf"{NAME}: the server has loaded .*, the lock 1000 in 4000: look at its file"):
+        checks.backend(backend)
 
 
 # --- which pods answer, and for how long they are asked
@@ -758,7 +783,7 @@ def test_sigterm_leaves_what_it_was_doing(serve: Serve, pod: Pod) -> None:
 
 
 def test_it_runs_beside_its_own_files_alone(tmp_path: Path) -> None:
-    for script in ("smoke.py", "smoke_client.py"):
+    for script in ("smoke.py", "smoke_client.py", "smoke_pods.py"):
         (tmp_path / script).write_text((Path(smoke.__file__).parent / script).read_text())
     shown = subprocess.run(
         [sys.executable, str(tmp_path / "smoke.py"), "--help"], capture_output=True, text=True, check=False

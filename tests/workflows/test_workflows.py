@@ -142,10 +142,15 @@ def test_no_secret_is_near_a_strangers_code_nor_in_a_shell_line(name: str) -> No
     assert "secrets." not in str(WORKFLOWS[name].get("env")) + str([job.get("env") for job in jobs(name).values()])
 
 
-def test_both_stacks_are_previewed_each_without_waiting_for_an_approval() -> None:
+def test_both_stacks_are_previewed_each_with_rights_of_its_own() -> None:
     (job,) = jobs("preview.yml").values()
     assert job["strategy"] == {"fail-fast": "false", "matrix": {"stack": ["staging", "prod"]}}
     assert job["environment"] == "preview-${{ matrix.stack }}"
+
+
+def test_what_hangs_ends_a_preview_soon_and_an_update_only_after_the_longest_fetch() -> None:
+    minutes = {name: {job["timeout-minutes"] for job in jobs(name).values()} for name in ("preview.yml", "up.yml")}
+    assert minutes == {"preview.yml": {"30"}, "up.yml": {"360"}}
 
 
 def test_an_update_waits_for_its_approval_and_is_never_cancelled() -> None:
