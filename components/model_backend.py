@@ -45,6 +45,10 @@ from render.document import content_hash, to_json
 from render.llama_server import CATALOG, MODELS, PORT, fetch_record, server_record
 
 PROBE_SECONDS = 5
+FETCH_SCRIPTS = (
+    *("fetch_model.py", "gguf_choice.py", "model_download.py", "model_files.py"),
+    *("model_hub.py", "model_record.py", "model_space.py", "model_volume.py"),
+)
 _B_co = TypeVar("_B_co", bound=Backend, covariant=True)
 
 
@@ -98,7 +102,7 @@ class ModelBackend(pulumi.ComponentResource):
         self._budget = budget(backend)
         models, models_map = self._config_map(
             "models",
-            {"models.json": to_json(fetch_record(config, backend)), **scripts("fetch_model.py", "model_hub.py")},
+            {"models.json": to_json(fetch_record(config, backend)), **scripts(*FETCH_SCRIPTS)},
         )
         documents, documents_map = self._config_map(
             "server", {"server.json": to_json(server_record(backend)), **server.documents, **scripts("drain.sh")}

@@ -125,11 +125,11 @@ class _Plan:
     window: int
     """Tokens of one cache that holds a sliding window (`llama_kv_cache_iswa`)."""
     slot_window: int
-    """Of them, those of one slot; 0 where whole contexts are kept."""
+    """Of them, those that one slot sees; 0 where whole contexts are kept."""
     batch: int
     """Tokens that are computed at once: n_ubatch, as many for each slot (`llama_context::graph_reserve`)."""
     flash: bool
-    """Flash attention; what a GPU does without it is not counted."""
+    """Flash attention; `auto` counts as on, though a GPU that lacks it turns it off (`resolve_fused_ops`)."""
     key_bytes: int
     """Of 32 values."""
     value_bytes: int
@@ -157,7 +157,7 @@ class _Plan:
             streams=1 if unified else slots,
             cells=cells,
             window=cells if whole else _padded(min(cells, seen)),
-            slot_window=0 if whole else _padded(min(cells, shape.sliding_window + batch)),
+            slot_window=0 if whole else min(cells, shape.sliding_window),
             batch=-(-batch // slots) * slots,
             flash=_value(flags, "auto", "flash-attn", "fa") not in _OFF,
             key_bytes=_type_bytes(flags, "cache-type-k", "ctk"),
@@ -227,15 +227,16 @@ def _compute(shape: Shape, plan: _Plan) -> tuple[int, int]:
     masks = sum(seen) * (row // 2 if plan.flash else row)  # build_attn_inp_kq_mask
     scores = 0 if plan.flash else shape.heads * (max(seen) + 2 * shape.key_length) * row  # build_attn_mha
     logits = shape.vocabulary * plan.slots * _F32
-    widest = max(shape.activations * row, scores, logits)
-    states = 2 * shape.state_size * _F32 * plan.slots + shape.activations * row  # build_rs: as read, and as left
+    states = shape.state_size * _F32 * plan.slots
+    widest = max(shape.activations * row + states, scores, logits)
+    moved = 2 * states + shape.activations * row  # build_rs: as they were, and as they are left
     embeddings = shape.embedding_length * row  # four of them wait for text and images (build_inp_embd)
-    alone = masks + max(5 * embeddings + widest, states)
+    alone = masks + max(5 * embeddings + widest, moved)
     if not plan.gpu:
         return 0, alone + logits
     host_computes = plan.first > 0 or plan.experts_on_host > 0 or not plan.kv_on_gpu
     copy = shape.block_bytes // shape.layers // 2 if plan.copies and (plan.first or plan.experts_on_host) else 0
-    beside = masks + max(4 * embeddings + widest, states) + copy
+    beside = masks + max(4 * embeddings + widest, moved) + copy
     return beside, (alone if host_computes else masks + 4 * embeddings) + logits
 
 

@@ -97,8 +97,10 @@ def over_the_gpu(config: StackConfig) -> Iterator[Problem]:
     """Models that do not fit: the server would fail, or shrink what it was told."""
     for where, entry, backend in _backends(config):
         given = round(backend.gpu.vram_gib * backend.gpu.count * sizing.GIB)
-        on_cpu = backend.gpu.resource == NO_GPU
-        taken = (sizing.host_bytes if on_cpu else sizing.device_bytes)(backend.models, _loaded(backend)) or 0
+        if backend.gpu.resource == NO_GPU:
+            taken = sizing.host_bytes(backend.models, _loaded(backend)) or 0
+        else:
+            taken = sizing.device_bytes(backend.models, _loaded(backend), backend.gpu.count)
         if taken > given:
             key: Where = (*where, "gpu", "vram_gib") if entry.gpu.vram_gib else ("gpu", "vram_gib")
             needs = "; ".join(filter(None, (told(served) for served in backend.models)))

@@ -17,6 +17,8 @@ START_SECONDS = 60
 """What a server, or a fetch, may take beside reading and downloading."""
 SERVER_BYTES = GIB
 """What a server takes beside its models' buffers: its code, the GPU's runtime, requests under way."""
+GPU_BYTES = GIB
+"""What each GPU's runtime takes for itself; llama.cpp's own `--fit` leaves as much free (`--fit-target`)."""
 GPU_CPUS = 2
 """One core feeds the GPU, one serves HTTP."""
 VOLUME_MARGIN = 1.05
@@ -38,9 +40,10 @@ def needs(served: Served) -> Fit | None:
     return fit(served.locked.shape, served.runtime) if served.locked and served.locked.shape else None
 
 
-def device_bytes(models: Iterable[Served], loaded: int) -> int:
-    """What so many loaded models take of the GPU at the most, whichever they are; those that are known."""
-    return _most((needed.device for served in models if (needed := needs(served))), loaded)
+def device_bytes(models: Iterable[Served], loaded: int, gpus: int) -> int:
+    """What a server with so many loaded models takes of its GPUs at the most; those that are known, whichever."""
+    taken = _most((needed.device for served in models if (needed := needs(served))), loaded)
+    return taken + GPU_BYTES * gpus if taken else 0
 
 
 def host_share(served: Served) -> int | None:

@@ -44,7 +44,7 @@ def _together(backend: Backend) -> str:
 def _whole(backend: Backend) -> tuple[str, ...]:
     loaded = backend.max_loaded if isinstance(backend, PoolBackend) else 1
     known = any(served.locked for served in backend.models)
-    on_gpu = sizing.device_bytes(backend.models, loaded) if known else None
+    on_gpu = sizing.device_bytes(backend.models, loaded, backend.gpu.count) if known else None
     given = "-" if backend.gpu.resource == NO_GPU else f"{backend.gpu.vram_gib * backend.gpu.count:g}"
     return _gib(on_gpu), given, _gib(sizing.host_bytes(backend.models, loaded)), backend.memory
 

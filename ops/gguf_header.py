@@ -273,8 +273,7 @@ def _activations(header: _Header, heads: int, key: int, *, dense: bool) -> int:
     experts = used * (header.number("expert_feed_forward_length") or inner)
     # what the experts put out is allocated behind what they hold where it does not fit into what is freed by then
     sparse = 3 * experts + (used * width if used * width > 2 * experts else 0)
-    full = header.number("attention.key_length_mla")
-    attention = heads * (full + 2 * key) if full else 4 * heads * key
+    attention = heads * (header.number("attention.key_length_mla") + 2 * key)
     groups = header.number("ssm.group_count")
     state = (6 if groups else 5) * header.number("ssm.inner_size") + 4 * groups * header.number("ssm.state_size")
     return max(3 * inner if dense else 0, sparse, attention, state)

@@ -208,7 +208,7 @@ class Hub:
             case _, "EntryNotFound":
                 told = f"{self.called} lists a file that it does not have: run make lock again"
             case HTTPStatus.NOT_FOUND, _:
-                told = f"{self.called} has no such repository: correct it, or hub.endpoint"
+                told = f"{self.called} has no such repository: correct it, hub.endpoint or HF_ENDPOINT"
             case _:
                 told = f"{self.called} answers {status}: look at {page}, then run make lock again"
         return Refused(key, told)

@@ -35,6 +35,7 @@ FIRST_BYTES = 4 * 2**20
 """Of a file, at first: most headers end before, and tokenizers of many words after."""
 MOST_BYTES = 256 * 2**20
 """No header is longer: a file that goes on is no GGUF."""
+_MAGIC = b"GGUF"
 _Source: TypeAlias = "tuple[str, str, str, str | None]"
 _Named: TypeAlias = "list[tuple[Where, Model]]"
 
@@ -110,7 +111,7 @@ def _answers(config: StackConfig, asked: _Named, before: Lock) -> tuple[dict[_So
 def ask(hub: Hub, model: Model) -> LockedModel:
     """What the hub says of a model now; Away or Refused."""
     commit, listed = hub.files(model)
-    key = "filename" if model.filename else "quant"
+    key = _file_key(model)
     try:
         paths = choose([file.path for file in listed], model.quant, model.filename)
     except Unclear as unclear:
@@ -135,6 +136,11 @@ def _new(model: Model, **values: object) -> LockedModel:
     return LockedModel.model_validate(triple | values)
 
 
+def _file_key(model: Model) -> str:
+    """What picks the file."""
+    return "filename" if model.filename else "quant"
+
+
 def _place(where: Iterable[object]) -> str:
     return "".join(f"{part}: " for part in where)
 
@@ -145,18 +151,24 @@ def _shape(hub: Hub, model: Model, commit: str, files: Sequence[HubFile]) -> Sha
         paths = [Path(folder) / Path(file.path).name for file in files]
         for file, path in zip(files, paths, strict=True):
             _begin(hub, model, commit, file, path)
-        return gguf_header.read_shape(paths)
+        try:
+            return gguf_header.read_shape(paths)
+        except UserError as error:
+            raise Refused(_file_key(model), str(error)) from None
 
 
 def _begin(hub: Hub, model: Model, commit: str, file: HubFile, path: Path) -> None:
     """Put the file's header into a file of its full length that has nothing after."""
     size, filled = file.bytes or 0, 0
-    with path.open("wb") as sparse:
+    with path.open("w+b") as sparse:
         sparse.truncate(size)
         while not (filled and gguf_header.is_whole(path, filled)):
             end = min(max(FIRST_BYTES, 2 * filled), size)
-            if filled == size or end > MOST_BYTES:
-                raise Refused("repo", f"{file.path} is no GGUF: its header does not end: set another revision")
+            sparse.seek(0)
+            if filled == size or end > MOST_BYTES or (filled and sparse.read(len(_MAGIC)) != _MAGIC):
+                raise Refused(
+                    _file_key(model), f"{file.path} is no GGUF with a header: choose another file or revision"
+                )
             sparse.seek(filled)
             sparse.writelines(hub.read(model, commit, file, filled, end))
             sparse.flush()
@@ -204,7 +216,7 @@ def _triple(entry: LockedModel) -> str:
 
 def _size(entry: LockedModel) -> str:
     files = "1 file" if len(entry.files) == 1 else f"{len(entry.files)} files"
-    return f"{files}, {entry.bytes / 1e9:.3f} GB"
+    return f"{files}, {entry.bytes / 1e9:.3g} GB"
 
 
 def _commit(entry: LockedModel) -> str:

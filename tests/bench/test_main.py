@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import bench.__main__ as command
+from bench.fetches import Fetches
 from bench.previews import TITLES, Previews
 from config.errors import UserError
 
@@ -23,6 +24,12 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(command, "measure", measure)
+    fetched = Fetches(fetch=[1.0] * 5, curl=[1.1] * 5, again=[1.5] * 5)
+
+    def fetches(_folder: Path, _runs: int) -> Fetches:
+        return fetched
+
+    monkeypatch.setattr(command, "measure_fetches", fetches)
 
 
 def verdicts(printed: str) -> list[tuple[str, str, str]]:
@@ -38,6 +45,8 @@ def test_a_missed_aim_is_shown_and_fails_nothing(tmp_path: Path) -> None:
         ("prod : an empty program", "7", "met"),
         ("prod : the same objects, none of our layers", "7", "met"),
         ("prod with 500 pool models : prod with 5 pool models", "7", "missed"),
+        ("fetch : curl and sha256sum", "5", "met"),
+        ("sent again after a kill at half way", "5", "missed"),
     ]
     assert file.read_text() == result.stdout
     assert f"- machine: {os.cpu_count()} cores" in result.stdout

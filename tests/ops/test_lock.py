@@ -15,11 +15,10 @@ import yaml
 from huggingface_hub import constants
 from huggingface_hub.utils import _detect_agent  # pyright: ignore[reportPrivateUsage]
 
-from config.errors import ConfigError, UserError
+from config.errors import UserError
 from config.load import load_file
 from config.lock import LOCK_FILE, Lock, LockedModel, load_lock, lock_text
 from config.naming import models
-from config.parts import Model
 from local import models as own_models
 from local import tiny_gguf
 from local.hub.server import HubServer
@@ -65,8 +64,14 @@ class Recorder(HubServer):
                 self.listed(value)
             base._json(handler, value, *rest, **more)
 
-        ours = {"do_GET": get, "_json": send, "log_message": lambda *_: None}
-        self.RequestHandlerClass = type("Recording", (base,), ours)
+        def quiet(*_: object) -> None:
+            pass
+
+        ours: dict[str, Any] = {"do_GET": get, "_json": send, "log_message": quiet}
+        self.RequestHandlerClass = cast("Any", type("Recording", (base,), ours))
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client may hang up."""
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
@@ -186,7 +191,7 @@ def test_every_triple_gets_the_commit_the_files_and_the_shape_that_the_hub_has(
     assert one.shape
     assert (one.shape.architecture, one.shape.layers, one.shape.trained_context) == ("llama", 2, tiny_gguf.CONTEXT)
     said = capsys.readouterr().err
-    assert f"added: one: acme/one-GGUF Q4_K_M at main: 1 file, {file.stat().st_size / 1e9:.3f} GB\n" in said
+    assert f"added: one: acme/one-GGUF Q4_K_M at main: 1 file, {file.stat().st_size / 1e9:.3g} GB\n" in said
     lines = project.lock.read_text().splitlines()
     assert lines[0].startswith("# Written by `make lock")
     assert [line for line in lines if "repo:" in line] == [
@@ -254,9 +259,26 @@ def test_a_header_that_does_not_end_is_given_up(
     monkeypatch.setattr(ops_lock, "MOST_BYTES", 4096)
     problems = project.refused()
     assert len(problems) == 4
-    assert problems[0].startswith("llama-chat:statics[0].model.repo: acme/one-GGUF: one-Q4_K_M.gguf is no GGUF")
+    assert problems[0].startswith("llama-chat:statics[0].model.quant: Q4_K_M: one-Q4_K_M.gguf is no GGUF")
     assert max(end for _, end in hub.ranges) == 4095
     assert not project.lock.exists()
+
+
+def test_what_is_no_gguf_of_a_model_is_refused_once_its_beginning_tells(
+    project: Project, hub: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = (hub.root / "acme" / f"{name}-GGUF" / f"{name}-Q4_K_M.gguf" for name in ("one", "two"))
+    one.write_bytes(b"PK" + bytes(9000))
+    two.write_bytes(two.read_bytes().replace(b"llama.block_count", b"llama.block_kount"))
+    monkeypatch.setattr(ops_lock, "FIRST_BYTES", 1024)
+    first, second = project.refused()
+    assert first == (
+        "llama-chat:statics[0].model.quant: Q4_K_M: one-Q4_K_M.gguf is no GGUF with a header: "
+        "choose another file or revision"
+    )
+    assert second.startswith("llama-chat:statics[1].model.quant: Q4_K_M: two-Q4_K_M.gguf: its header lacks llama.block")
+    assert [asked.range for asked in hub.asked if one.name in asked.path] == ["bytes=0-1023"]
+    assert list(project.entries) == ["three", "four"]
 
 
 def test_the_quant_must_pick_one_model_and_all_that_fail_are_told_at_once(project: Project, hub: Recorder) -> None:
@@ -265,16 +287,16 @@ def test_the_quant_must_pick_one_model_and_all_that_fail_are_told_at_once(projec
     project.values["pools"][0]["models"][0]["repo"] = "acme/misspelt"
     project.values["pools"][0]["models"][1]["revision"] = "v2"
     project.write()
-    assert project.refused() == [
+    assert "\n".join(project.refused()) == (
         "llama-chat:statics[0].model.quant: Q4_K_M: acme/one-GGUF at main has several GGUF of quant Q4_K_M: "
-        "set filename to one of: one-Q4_K_M.gguf, other-Q4_K_M.gguf",
+        "set filename to one of: one-Q4_K_M.gguf, other-Q4_K_M.gguf\n"
         "llama-chat:statics[1].model.quant: Q8_0: acme/two-GGUF at main has no GGUF of quant Q8_0: "
-        "set filename to one of: two-Q4_K_M.gguf",
+        "set filename to one of: two-Q4_K_M.gguf\n"
         f"llama-chat:pools[0].models[0].repo: acme/misspelt: {hub.url} has no such repository: "
-        "correct it, or hub.endpoint",
+        "correct it, hub.endpoint or HF_ENDPOINT\n"
         f"llama-chat:pools[0].models[1].revision: v2: {hub.url} has no such revision of beta/four-GGUF: "
-        f"write a branch, tag or commit of {hub.url}/beta/four-GGUF",
-    ]
+        f"write a branch, tag or commit of {hub.url}/beta/four-GGUF"
+    )
     assert not project.lock.exists()
     project.first["filename"] = "other-Q4_K_M.gguf"
     project.write()
@@ -652,7 +674,7 @@ def test_a_local_stack_is_locked_from_the_models_that_the_project_publishes(
     root = tmp_path / "cache" / "llama-chat" / "hub"
     assert problem == (
         f"llama-chat:statics[1].model.repo: acme/two-GGUF: the hub of {root} has no such repository: "
-        "correct it, or hub.endpoint"
+        "correct it, hub.endpoint or HF_ENDPOINT"
     )
     assert project.entries["one"].files[0].sha256 == sha256(root / "llama-chat" / "tiny-GGUF" / "tiny-F32.gguf")
     assert hub.asked == []
@@ -671,7 +693,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_committed_lock_holds_what_the_project_publishes(published: Path) -> None:
     lock = load_lock()
     root = LOCK_FILE.parent
-    named: list[Model] = [model for _, model in models(load_file(root / "Pulumi.local.yaml"))]
+    named = [model for _, model in models(load_file(root / "Pulumi.local.yaml"))]
     with HubServer(published, "127.0.0.1", 0) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
