@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from local.hub.faults import Faults
+
 _GATE = ".hub.json"
 _DIGESTS = ".hub-digests.json"
 _LFS_SUFFIXES = {".gguf", ".safetensors", ".bin"}
@@ -92,6 +94,11 @@ class Repo:
             return True
         given = hashlib.sha256((token or "").encode()).hexdigest()
         return token is not None and hmac.compare_digest(given, str(self._gate.get("token_sha256", "")))
+
+    @property
+    def faults(self) -> Faults:
+        """What its downloads suffer from."""
+        return Faults(**self._gate.get("faults", {}))
 
     def files(self) -> list[File]:
         """All files in order of path; digests come from the sidecar unless a file has changed."""

@@ -5,13 +5,18 @@ Paths, headers and error codes are those of the Hugging Face hub, as its client 
 
 import json
 import re
+from collections import defaultdict
+from collections.abc import Iterator
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from socketserver import TCPServer
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from local.hub.faults import NO_FAULTS, Faults
 from local.hub.repo import File, Repo
 
 
@@ -23,11 +28,16 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self, root: Path, host: str, port: int) -> None:
         super().__init__((host, port), _Handler)
         self.root = root
+        self._downloads = defaultdict[str, Iterator[int]](count)
 
     @property
     def url(self) -> str:
         """What a client takes as the hub's endpoint."""
         return f"http://{self.server_name}:{self.server_port}"
+
+    def number(self, repo_id: str) -> int:
+        """Of the next download from a repository, from 0 on."""
+        return next(self._downloads[repo_id])
 
     def server_bind(self) -> None:
         """Bind without the reverse look-up of the host's name, which can hang where no DNS answers."""
@@ -47,6 +57,7 @@ class _Refused(Exception):  # noqa: N818 - it is an answer, not a fault
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60
+    headers = Message()  # while not even a first line could be read
 
     def do_GET(self) -> None:
         try:
@@ -114,6 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not repo.admits(_bearer(self.headers.get("Authorization", ""))):
             message = f"Access to model {repo.id} is restricted. You must have access to it and be authenticated."
             raise _Refused(HTTPStatus.UNAUTHORIZED, "GatedRepo", message)
+        faults = repo.faults.at(cast("HubServer", self.server).number(repo.id))
+        if faults.status or faults.redirect:
+            self._send_instead(faults)
+            return
         commit, files = self._at(repo, revision)
         file = next((file for file in files if file.path == path), None)
         if file is None:
@@ -127,9 +142,17 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if file.lfs:
             headers |= {"X-Linked-Size": str(file.size), "X-Linked-ETag": f'"{file.etag}"'}
-        self._send_file(file, headers)
+        self._send_file(file, headers, faults)
 
-    def _send_file(self, file: File, headers: dict[str, str]) -> None:
+    def _send_instead(self, faults: Faults) -> None:
+        headers = {"Content-Length": "0"}
+        if faults.retry_after:
+            headers["Retry-After"] = faults.retry_after
+        if faults.redirect:
+            headers["Location"] = faults.redirect + self.path
+        self._head(HTTPStatus(faults.status or HTTPStatus.FOUND), headers)
+
+    def _send_file(self, file: File, headers: dict[str, str], faults: Faults) -> None:
         span = _span(self.headers.get("Range", ""), file.size)
         if span is None:
             status, start, end = HTTPStatus.OK, 0, file.size
@@ -139,10 +162,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             status, (start, end) = HTTPStatus.PARTIAL_CONTENT, span
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-        self._head(status, headers | {"Content-Length": str(end - start)})
+        self._head(status, headers | {"Content-Length": str(max(0, end - start + faults.extra_length))})
         if self.command == "GET" and end > start:
             with file.local.open("rb") as content:
-                self.connection.sendfile(content, start, end - start)
+                content.seek(start)
+                try:
+                    self._send_body(content, end - start, faults)
+                finally:
+                    self.log_message("%s: %d of %d bytes sent", self.path, content.tell() - start, end - start)
+
+    def _send_body(self, content: BinaryIO, size: int, faults: Faults) -> None:
+        if faults == NO_FAULTS:
+            self.connection.sendfile(content, content.tell(), size)
+            return
+        self.close_connection = True
+        for chunk in faults.body(content, size):
+            self.wfile.write(chunk)
 
     def _json(self, value: object, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(value).encode()
@@ -150,6 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(status, own | (headers or {}))
         if self.command == "GET":
             self.wfile.write(body)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """One line: what was asked for, the answer's status, the range, and whether a token came; never which one."""
+        status = code.value if isinstance(code, HTTPStatus) else code
+        token = "with a token" if self.headers.get("Authorization") else "without a token"
+        self.log_message('"%s" %s %s %s', self.requestline, status, self.headers.get("Range", size), token)
 
     def _head(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.send_response(status)

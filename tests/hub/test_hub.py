@@ -5,7 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from http.client import IncompleteRead
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import httpx
 import pytest
@@ -26,6 +29,10 @@ def repo(tmp_path: Path) -> Path:
 
 def gate(repo: Path, **values: object) -> None:
     (repo / ".hub.json").write_text(json.dumps({"gated": True, **values}))
+
+
+def suffer(repo: Path, **faults: object) -> None:
+    (repo / ".hub.json").write_text(json.dumps({"faults": faults}))
 
 
 def file_url(hub: str, name: str = "tiny-Q4_K_M.gguf", revision: str = "main") -> str:
@@ -160,6 +167,91 @@ def test_a_gated_repository_opens_to_its_token_alone(
 def test_a_gate_without_a_tokens_hash_opens_to_nobody(hub: str, repo: Path) -> None:
     gate(repo)
     assert httpx.get(file_url(hub), headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+def statuses(hub: str, count: int) -> list[int]:
+    return [httpx.get(file_url(hub)).status_code for _ in range(count)]
+
+
+def test_the_first_downloads_can_be_refused(hub: str, repo: Path) -> None:
+    suffer(repo, status=429, times=2, retry_after="7")
+    answer = httpx.get(file_url(hub))
+    assert (answer.status_code, answer.headers["Retry-After"], answer.content) == (429, "7", b"")
+    assert statuses(hub, 3) == [429, 200, 200]
+
+
+def test_every_second_download_can_be_refused(hub: str, repo: Path) -> None:
+    suffer(repo, status=503, every=2)
+    assert statuses(hub, 4) == [503, 200, 503, 200]
+
+
+def test_each_repository_suffers_alone_and_its_listing_does_not(hub: str, repo: Path) -> None:
+    suffer(repo, status=503)
+    other = repo.with_name("other-GGUF")
+    other.mkdir()
+    (other / "README.md").write_text("hello\n")
+    assert httpx.get(f"{hub}/acme/other-GGUF/resolve/main/README.md").text == "hello\n"
+    assert commit(hub)
+    assert statuses(hub, 1) == [503]
+
+
+def test_downloads_can_be_sent_to_another_host(hub: str, repo: Path) -> None:
+    suffer(repo, redirect="http://127.0.0.1:1")
+    answer = httpx.get(file_url(hub))
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "http://127.0.0.1:1/acme/tiny-GGUF/resolve/main/tiny-Q4_K_M.gguf"
+
+
+@pytest.mark.parametrize(("asked", "begin"), [("bytes=0-", 0), ("bytes=5000-", 5000)])
+def test_a_connection_can_be_cut_after_so_many_bytes(hub: str, repo: Path, asked: str, begin: int) -> None:
+    suffer(repo, cut_bytes=100)
+    request = Request(file_url(hub), headers={"Range": asked})  # noqa: S310 - the tests' own server
+    with urlopen(request) as answer, pytest.raises(IncompleteRead) as cut:  # noqa: S310 - as above
+        answer.read()
+    assert cut.value.partial == CONTENT[begin : begin + 100]
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_content_length_can_lie(hub: str, repo: Path, extra: int) -> None:
+    suffer(repo, extra_length=extra)
+    answer = httpx.head(file_url(hub))
+    assert answer.headers["Content-Length"] == str(len(CONTENT) + extra)
+    ranged = httpx.head(file_url(hub), headers={"Range": "bytes=5-"})
+    assert ranged.headers["Content-Range"] == f"bytes 5-{len(CONTENT) - 1}/{len(CONTENT)}"
+
+
+def test_one_byte_of_a_file_can_be_wrong(hub: str, repo: Path) -> None:
+    suffer(repo, wrong_byte=7000, times=2)
+    spoiled = bytearray(CONTENT)
+    spoiled[7000] ^= 0xFF
+    assert httpx.get(file_url(hub)).content == spoiled
+    assert httpx.get(file_url(hub), headers={"Range": "bytes=6999-7001"}).content == spoiled[6999:7002]
+    assert httpx.get(file_url(hub)).content == CONTENT
+
+
+def test_downloads_can_be_slow(hub: str, repo: Path) -> None:
+    suffer(repo, bytes_per_second=5 * len(CONTENT))
+    begun = time.monotonic()
+    assert httpx.get(file_url(hub)).content == CONTENT
+    assert time.monotonic() - begun > 0.1
+
+
+def test_the_log_tells_each_range_how_much_of_it_was_sent_and_whether_a_token_came(
+    hub: str, repo: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    repo.rename(repo.with_name("logged-GGUF"))  # the server of the test before may still have a line to write
+    path = "/acme/logged-GGUF/resolve/main/tiny-Q4_K_M.gguf"
+    with httpx.Client(base_url=hub) as client:  # over one connection, so that the lines come in order
+        client.get(path, headers={"Range": "bytes=40-", "Authorization": f"Bearer {TOKEN}"})
+        client.get(path)
+        client.head(path)
+    logged = [line.split("] ")[1] for line in capfd.readouterr().err.splitlines() if "logged-GGUF" in line]
+    assert logged[:4] == [
+        f'"GET {path} HTTP/1.1" 206 bytes=40- with a token',
+        f"{path}: {len(CONTENT) - 40} of {len(CONTENT) - 40} bytes sent",
+        f'"GET {path} HTTP/1.1" 200 - without a token',
+        f"{path}: {len(CONTENT)} of {len(CONTENT)} bytes sent",
+    ]
 
 
 def test_digests_are_taken_again_only_when_size_or_time_change(hub: str, repo: Path) -> None:
