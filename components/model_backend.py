@@ -138,9 +138,7 @@ class ModelBackend(pulumi.ComponentResource):
         return PersistentVolumeClaim(
             f"{self._name}-cache",
             # a claim binds when its first pod comes, so waiting for it here would wait forever (pulumi-kubernetes 4179)
-            metadata=metadata(
-                self._namespace, volume_name(self._backend), self._name, {"pulumi.com/skipAwait": "true"}
-            ),
+            metadata=metadata(self._namespace, self._backend.claim, self._name, {"pulumi.com/skipAwait": "true"}),
             spec={
                 "access_modes": ["ReadWriteOnce"],
                 "storage_class_name": self._backend.storage_class,
@@ -176,14 +174,9 @@ class ModelBackend(pulumi.ComponentResource):
         }
 
 
-def volume_name(backend: Backend) -> str:
-    """The claim that keeps a backend's model files."""
-    return f"{backend.name}-cache"
-
-
 def model_volumes(backend: Backend, models: str) -> list[VolumeArgsDict]:
     """The fetch script's volumes: what to fetch, and where it goes."""
-    claim: VolumeArgsDict = {"name": "models", "persistent_volume_claim": {"claim_name": volume_name(backend)}}
+    claim: VolumeArgsDict = {"name": "models", "persistent_volume_claim": {"claim_name": backend.claim}}
     return [SCRATCH, config_volume("catalog", models), claim]
 
 

@@ -50,6 +50,11 @@ class Backend(Frozen):
         """Name of its Service, Deployment and the rest: `llama-<role>`."""
         return f"llama-{self.role}"
 
+    @property
+    def claim(self) -> str:
+        """Name of the claim that keeps its model files."""
+        return f"{self.name}-cache"
+
 
 class PinnedBackend(Backend):
     """A static backend: one llama-server with one model."""

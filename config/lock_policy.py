@@ -57,8 +57,8 @@ def volume_too_small(config: StackConfig) -> Iterator[Problem]:
             yield Problem(key=key_path(key), value=MISSING, remedy=remedy)
         elif needed and backend.volume_gib < needed:
             remedy = (
-                f"{backend.name} needs {needed} GiB: its models, and the largest once more, as a new one comes while "
-                f"the old one serves: write so much, or leave it out"
+                f"{backend.name} needs {needed} GiB: its models and twice the largest, as a new one comes while "
+                f"the old one serves, and the one before it stays for going back: write so much, or leave it out"
             )
             yield problem(key, backend.volume_gib, remedy)
 

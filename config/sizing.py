@@ -21,6 +21,8 @@ GPU_BYTES = GIB
 """What each GPU's runtime takes for itself; llama.cpp's own `--fit` leaves as much free (`--fit-target`)."""
 GPU_CPUS = 2
 """One core feeds the GPU, one serves HTTP."""
+KEPT = 2
+"""A new model comes while its elder serves, and the one before that stays for going back (model_space.py)."""
 VOLUME_MARGIN = 1.05
 """A file system's own, and a little air."""
 
@@ -72,9 +74,9 @@ def memory(models: Sequence[Served], loaded: int) -> str:
 
 
 def volume_gib(models: Sequence[Served]) -> int | None:
-    """The volume's size: all models, and beside them the largest once more, which comes while its elder serves."""
+    """The volume's size: all models, and room for two more of the largest: a change keeps what it may go back to."""
     sizes = [served.locked.bytes for served in models if served.locked]
-    return math.ceil((sum(sizes) + max(sizes)) * VOLUME_MARGIN / GIB) if len(sizes) == len(models) else None
+    return math.ceil((sum(sizes) + KEPT * max(sizes)) * VOLUME_MARGIN / GIB) if len(sizes) == len(models) else None
 
 
 def _on_gpu(served: Served) -> bool:

@@ -187,7 +187,9 @@ def _engine(stack: Stack) -> Engine:
     os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
     preflight(stack.config, kube, stack.name)
     print_fit(stack.config)
-    return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
+    engine = local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
+    engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
+    return engine
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def claims(config: StackConfig, kube: Kube, classes: Mapping[str, Mapping[str, A
     """What the API server would refuse in the middle of an update."""
     live = {name_of(claim): claim for claim in kube.listed("persistentvolumeclaims")}
     for backend in config.backends:
-        claim = live.get(f"{backend.name}-cache")
+        claim = live.get(backend.claim)
         if claim:
             yield from _claim(backend, claim, classes)
 

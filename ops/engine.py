@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +35,23 @@ class Engine:
     def preview(self, *options: str) -> int:
         """`pulumi preview`, its output as it comes; its exit code."""
         return self._run("preview", *options)
+
+    def refuse_lost_claims(self, kept: Collection[str]) -> None:
+        """UserError where the state protects a claim that is none of `kept`: an update would meet it half way."""
+        exported = subprocess.run(
+            ["pulumi", "stack", "export", "--stack", self.stack], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        if exported.returncode:
+            raise UserError(f"The state of stack {self.stack} cannot be read: {exported.stderr.strip()}")
+        resources: list[dict[str, Any]] = json.loads(exported.stdout)["deployment"].get("resources") or []
+        claims = [it for it in resources if it["type"].endswith(":PersistentVolumeClaim") and it.get("protect")]
+        lost = [it["urn"] for it in claims if it["inputs"]["metadata"]["name"] not in kept]
+        if lost:
+            lines = "\n".join(f"  pulumi state unprotect --stack {self.stack} --yes '{urn}'" for urn in lost)
+            raise UserError(
+                "The stack file no longer has the backends of these volumes, which are protected. To give them up, so that"
+                f" Pulumi forgets them and the cluster keeps them:\n{lines}"
+            )
 
     def repair(self) -> None:
         """Clear what a killed update left in the state: its lock, and operations that never ended."""

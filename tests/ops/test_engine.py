@@ -134,3 +134,21 @@ def test_an_interrupted_command_ends_by_itself(tmp_path: Path) -> None:
         printed, _ = command.communicate(timeout=30)
     assert printed == "3\n"
     assert (tmp_path / "ended").exists()
+
+
+def test_a_protected_claim_that_no_backend_has_any_more_is_told_before_the_update(
+    instance: Instance, tmp_path: Path
+) -> None:
+    claims = [
+        {"urn": f"urn:{name}", "type": "kubernetes:core/v1:PersistentVolumeClaim", "protect": protect}
+        | {"inputs": {"metadata": {"name": name}}}
+        for name, protect in (("llama-kept-cache", True), ("llama-old-cache", True), ("llama-freed-cache", False))
+    ]
+    exported = json.dumps({"deployment": {"resources": claims}})
+    (tmp_path / "pulumi").write_text(f"#!/bin/sh\n[ \"$1 $2\" = 'stack export' ] && echo '{exported}'\n")
+    made = engine.Engine(stack="local", config_file=instance.state / "Pulumi.local.yaml")
+    with pytest.raises(
+        UserError, match=r"give them up.*\n  pulumi state unprotect --stack local --yes 'urn:llama-old-cache'$"
+    ):
+        made.refuse_lost_claims({"llama-kept-cache"})
+    made.refuse_lost_claims({"llama-kept-cache", "llama-old-cache"})
