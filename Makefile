@@ -5,7 +5,7 @@ RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up preview verify smoke pin lock comment down status tools cluster check bench
+.PHONY: up preview verify smoke pin lock rename comment down status tools cluster check bench
 .PHONY: test test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
@@ -27,6 +27,11 @@ pin:
 # UPDATE=<a model's name> moves it to its newest revision
 lock:
 	$(RUN) python -m ops lock --stack $(STACK) $(if $(UPDATE),--update $(UPDATE))
+
+# MAP="old=new old=new" is what it would rename, APPLY=1 does it, UNDO=<file> puts it back; MONGO_URI is LibreChat's
+rename:
+	$(RUN) python -m ops rename --stack $(STACK) $(foreach pair,$(MAP),--map '$(pair)') \
+		$(if $(APPLY),--apply) $(if $(UNDO),--undo '$(UNDO)')
 
 # in pull-request checks: FILE holds a preview's output, PR is the number
 comment:

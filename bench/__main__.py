@@ -35,8 +35,8 @@ NOTES = f"""\
 - memory: the most that pulumi and all that it starts had together (resident sets, read every
   {SAMPLE_SECONDS * 1000:.0f} ms; what they share is counted twice), in rounds of their own.
 - fetch: 1 GiB from the local hub through the script that runs in pods, against curl of the same file and then
-  sha256sum, in turns, on the same disk; the script also syncs what it has written. Killed: the hub sends {LINE_MB} MB a second;
-  kill -9 once half is on the disk, then a second run; what the hub sent in all, less the file.
+  sha256sum, in turns, on the same disk; the script also syncs what it has written. Killed: while the hub sends
+  {LINE_MB} MB a second, kill -9 once half is on the disk, then a second run; what the hub sent in all, less the file.
 - make up: the local stack, right after `make down`, with all that is cached; it ends with the last model's first reply.
 """
 

@@ -86,8 +86,9 @@ def memory_too_small(config: StackConfig) -> Iterator[Problem]:
         needed = sizing.host_bytes(backend.models, _loaded(backend))
         if needed is not None and quantity_bytes(backend.memory) < needed:
             key: Where = (*where, "resources", "memory") if entry.resources.memory else ("resources", "memory")
+            enough = sizing.memory(backend.models, _loaded(backend))
             remedy = (
-                f"{backend.name} needs {sizing.memory(backend.models, _loaded(backend))}, with what it may keep of prompts: "
+                f"{backend.name} needs {enough}, with what it may keep of prompts: "
                 f"write so much, leave it out, or lower runtime.prompt_cache_mib (or extra_args' ctx-checkpoints)"
             )
             yield problem(key, backend.memory, remedy)

@@ -53,7 +53,8 @@ FlagValue = bool | int | float | Annotated[str, Field(pattern=r"^[^#;$\x00-\x1f]
 
 
 _UNITS = {
-    **{"": 1, "m": 1e-3},
+    "": 1,
+    "m": 1e-3,
     **{unit: 1000**n for n, unit in enumerate(("k", "M", "G", "T"), 1)},
     **{unit: 1024**n for n, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), 1)},
 }

@@ -109,6 +109,27 @@ def run_lock(
     lock(stack_file(stack), update=update)
 
 
+@app.command("rename")
+def run_rename(
+    stack: Annotated[str, typer.Option(help="stack whose LibreChat it is about; MONGO_URI leads to its database")],
+    config_file: ConfigFile = None,
+    *,
+    pairs: Annotated[list[str] | None, typer.Option("--map", help="old=new; once for each name")] = None,
+    apply: Annotated[bool, typer.Option("--apply", help="rename; without it, nothing is changed")] = False,
+    undo: Annotated[Path | None, typer.Option(help="put back what this file of an earlier renaming tells")] = None,
+) -> None:
+    """Rename models in LibreChat's stored chats, presets, agents and pinned models; a dry run first."""
+    from ops.rename import rename_stored, undo_renaming  # noqa: PLC0415 - only this command loads MongoDB's driver
+
+    chosen = read_stack(stack, config_file)
+    if undo is None:
+        rename_stored(chosen, pairs or (), apply=apply)
+    elif pairs or apply:
+        raise UserError("--undo goes alone: --map and --apply are for renaming.")
+    else:
+        undo_renaming(undo)
+
+
 @app.command()
 def cluster(stack: StackName = "local", config_file: ConfigFile = None) -> None:
     """Start or repair this machine's cluster, without a stack."""

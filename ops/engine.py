@@ -49,8 +49,8 @@ class Engine:
         if lost:
             lines = "\n".join(f"  pulumi state unprotect --stack {self.stack} --yes '{urn}'" for urn in lost)
             raise UserError(
-                "The stack file no longer has the backends of these volumes, which are protected. To give them up, so that"
-                f" Pulumi forgets them and the cluster keeps them:\n{lines}"
+                "The stack file no longer has the backends of these volumes, which are protected. To give them up, so"
+                f" that Pulumi forgets them and the cluster keeps them:\n{lines}"
             )
 
     def repair(self) -> None:

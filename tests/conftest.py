@@ -37,7 +37,11 @@ VALUES: dict[str, Any] = {
         },
         {
             "role": "static-b",
-            "model": {"name": "Qwen3-Coder-30B-A3B", "repo": "unsloth/Qwen3-Coder-30B-A3B-Instruct-GGUF", "quant": "Q4_K_M"},
+            "model": {
+                "name": "Qwen3-Coder-30B-A3B",
+                "repo": "unsloth/Qwen3-Coder-30B-A3B-Instruct-GGUF",
+                "quant": "Q4_K_M",
+            },
             "runtime": {"context_size": 65536, "gpu_layers": 0},
             "resources": {"memory": "24Gi"},
         },

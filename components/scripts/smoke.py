@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PROMPT = "Count from one to ten: one, two, three,"
 _MAX_TOKENS = 16
+_META = {"parameters": "n_params", "bytes": "size"}  # llama-server's names for what the lock knows
 
 
 class Options(NamedTuple):
@@ -149,9 +150,9 @@ def _check_weights(server: Server, model: dict[str, Any]) -> None:
     if wanted is None:
         return
     listed = server.ask(model["weights_at"])
-    entries = [listed.at("data", index) for index in range(len(listed.at("data") or []))]
-    meta = next((entry.get("meta") or {} for entry in entries if entry.get("id") == model["name"]), {})
-    found = {"parameters": meta.get("n_params"), "bytes": meta.get("size")}
+    places = [i for i in range(len(listed.at("data") or [])) if listed.at("data", i, "id") == model["name"]]
+    told = [{name: listed.at("data", i, "meta", key) for name, key in _META.items()} for i in places]
+    found = told[0] if told else dict.fromkeys(_META)
     if found != wanted:
         what = f"{found['parameters']} weights in {found['bytes']} bytes"
         locked = f"the lock {wanted['parameters']} in {wanted['bytes']}"

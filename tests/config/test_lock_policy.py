@@ -8,7 +8,6 @@ from config.errors import ConfigError, Problem
 from config.load import checked
 from config.lock import Lock
 from config.lock_policy import warnings
-from config.model import StackConfig
 from config.scalars import quantity_bytes
 from tests.locks import entry
 
@@ -81,10 +80,9 @@ def test_an_unverified_model_warns_and_a_steady_stack_refuses_it(values: Values,
     values["storage"]["size_gib"] = 80
     lock = Lock(models=(*lock.models[:2], entry("unsloth/Phi-4", unverified=True)))
     config = checked(values, lock)
-    assert [str(warning) for warning in warnings(config)] == [
-        "llama-chat:pools[0].models[0]: Phi-4: its entry in the lock is unverified, so its files may change: "
-        "run `make lock` with the stack's name as STACK"
-    ]
+    (warning,) = warnings(config)
+    assert (warning.key, warning.value) == ("llama-chat:pools[0].models[0]", "Phi-4")
+    assert warning.remedy.startswith("its entry in the lock is unverified, so its files may change: run `make lock`")
     digest = "@sha256:" + "0" * 64
     values |= {"steady": True, "images": {name: image + digest for name, image in values["images"].items()}}
     key, _, remedy = one(values, lock)
@@ -162,5 +160,5 @@ def test_without_a_gpu_the_models_must_fit_what_they_may_take_of_the_node(values
     values["runtime"]["gpu_layers"] = 0
     assert {problem.key for problem in refused(values, lock)} == {"llama-chat:gpu.vram_gib"}
     values["gpu"]["vram_gib"] = 32
-    config: StackConfig = checked(values, lock)
+    config = checked(values, lock)
     assert config.pinned[0].cpu == "8"

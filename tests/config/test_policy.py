@@ -309,7 +309,7 @@ def test_pull_secrets_in_a_namespace_that_the_stack_makes_are_refused(values: Va
 
 def test_a_master_key_in_the_stack_and_in_the_vault_is_refused(values: Values) -> None:
     values["gateway"]["master_key_secret"]["external"] = {"store": "vault", "remote_key": "ai/litellm"}
-    with pytest.raises(ConfigError, match="gateway.master_key_secret.external.*leave one of the two out"):
+    with pytest.raises(ConfigError, match=r"gateway\.master_key_secret\.external.*leave one of the two out"):
         checked(values | {"master_key": "decrypted"}, encrypted=["master_key"])
 
 
