@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import httpx
 
@@ -24,7 +24,14 @@ class Load:
     answered: Counter[str] = field(default_factory=Counter[str])
     """Whole answers, by the address of the backend that gave them."""
     lost: list[str] = field(default_factory=list[str])
+    answered_at: list[float] = field(default_factory=list[float])
+    """When each whole answer was there, on the monotonic clock."""
     stop: bool = False
+
+    @property
+    def away_seconds(self) -> float:
+        """The longest time without a whole answer, from the first one on."""
+        return max((later - earlier for earlier, later in pairwise(self.answered_at)), default=0.0)
 
     async def run(self, clients: int, seconds: float) -> None:
         """So many clients, every second one with a connection of its own for each request, for at most so long."""
@@ -67,6 +74,7 @@ class Load:
             self.lost.append(f"{what}: cut: {text[-200:]}")
         else:
             self.answered[answer.headers.get("x-litellm-model-api-base", "")] += 1
+            self.answered_at.append(time.monotonic())
 
 
 def _content(text: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from local.images import Image, catalog, derive, publish
+from local.paths import cache_dir
 from local.stack_state import MASTER_KEY, secret
 from local.toolchain import ensure
 from tests.e2e.conftest import ROOT, Line, rolled
@@ -154,6 +156,53 @@ def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving(sta
     assert "llama-static-b" not in rolled(before, standing.pods())
     assert load.lost == []
     assert load.answered
+
+
+def test_a_static_models_change_costs_its_users_one_load_and_no_download(
+    standing: Line, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other_files(config: dict[str, Any]) -> None:
+        config["statics"][1]["model"]["repo"] = "llama-chat/tiny-curie-GGUF"
+
+    before = standing.pods()
+    with under_load(standing, "tiny-ada", clients=4) as load:
+        standing.up(standing.variant(other_files))
+    assert rolled(before, standing.pods()) == {"llama-static-b"}
+    pod = standing.pod("llama-static-b")["metadata"]["name"]
+    linked = standing.kubectl("logs", pod, "-c", "link")
+    assert "tiny-curie-F32.gguf" in linked
+    assert "1 downloaded" not in linked
+    fetched = standing.kubectl("logs", "-l", "app.kubernetes.io/name=llama-static-b-fetch", "--tail=-1")
+    assert "1 downloaded" in fetched
+    with capsys.disabled():
+        sys.stdout.write(f"\na static model's change: its users were without it for {load.away_seconds:.1f} s\n")
+    # its drain, one load, and LiteLLM's clients finding it again
+    assert 0 < load.away_seconds < 60
+
+
+def test_the_right_name_over_the_wrong_weights_fails_the_update(standing: Line) -> None:
+    script = """#!/bin/sh
+# llama-server with another model than it was told
+for argument do
+  shift
+  [ "$previous" = --model ] && argument=/app/other.gguf
+  previous=$argument
+  set -- "$@" "$argument"
+done
+exec /app/llama-server "$@"
+"""
+    server = next(image for image in catalog(ensure("llama-server")) if "llama.cpp" in image.name)
+    other = (cache_dir() / "hub" / "llama-chat" / "tiny-bohr-GGUF" / "tiny-bohr-F32.gguf").read_bytes()
+    files = {"/app/wrong": script.encode(), "/app/other.gguf": other}
+    image = derive(server, "ghcr.io/ggml-org/llama.cpp:server-wrong-weights", files, entrypoint=("/app/wrong",))
+    publish(f"http://127.0.0.1:{standing.instance.registry_port}", [image])
+
+    def serve_another(config: dict[str, Any]) -> None:
+        config["statics"][0]["image"] = image.name
+
+    failed = standing.ops("up", "--config-file", str(standing.variant(serve_another)))
+    assert failed.returncode == 1
+    assert "gemma-3-270m: the server has loaded 118720 weights in 474880 bytes, the lock 268098176 in" in failed.stdout
 
 
 def test_going_back_after_a_failed_update_keeps_what_still_stands(standing: Line) -> None:
