@@ -9,11 +9,10 @@ from components.node_roles import NodeRoles, NodeRolesArgs
 from components.smoke_test import SmokeTest, backend_test
 from components.static_backend import StaticBackend, StaticBackendArgs
 from components.swap_pool import SwapPool, SwapPoolArgs
-from config.lock import load_lock
 from config.program import load_pulumi, master_key
 from render.smoke import gateway_url
 
-config = load_pulumi(load_lock())
+config = load_pulumi()
 cluster = pulumi.ResourceOptions(providers=[provider(config)])
 
 foundation = Foundation("foundation", config, master_key(), cluster)

@@ -144,7 +144,13 @@ class ModelBackend(pulumi.ComponentResource):
                 "storage_class_name": self._backend.storage_class,
                 "resources": {"requests": {"storage": f"{self._backend.volume_gib}Gi"}},
             },
-            opts=pulumi.ResourceOptions(parent=self, protect=True, retain_on_delete=True),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                protect=True,
+                retain_on_delete=True,
+                # a size that only follows from the models would shrink with them, which no claim can
+                ignore_changes=None if self._backend.volume_given else ["spec.resources.requests.storage"],
+            ),
         )
 
     def _prefetch(self, models: str, after: list[pulumi.Resource]) -> Job:

@@ -9,6 +9,7 @@ import typer
 from config.errors import UserError
 from config.load import load_file
 from config.lock import load_lock
+from config.lock_policy import warnings
 from config.model import StackConfig
 from config.reference import reference
 from config.schema import project_text, stack_schema
@@ -29,6 +30,8 @@ def check(files: Annotated[list[Path], typer.Argument(help="stack files, Pulumi.
             failed = True
             typer.echo(str(error), err=True)
         else:
+            for warning in warnings(config):
+                typer.echo(f"{file}: warning: {warning}", err=True)
             typer.echo(f"{file}: ok, {len(config.exposed_names)} models: {_where(config)}")
     raise typer.Exit(1 if failed else 0)
 

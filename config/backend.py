@@ -39,6 +39,8 @@ class Backend(Frozen):
     """Memory request and limit, a Kubernetes quantity."""
     storage_class: str
     volume_gib: int
+    volume_given: bool
+    """Whether the stack file says the volume's size; else a claim that is there keeps its own."""
     startup_seconds: int
     """Most seconds from the server's start to its first `/health`."""
     grace_seconds: int

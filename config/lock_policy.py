@@ -51,7 +51,7 @@ def volume_too_small(config: StackConfig) -> Iterator[Problem]:
     for where, entry, backend in _backends(config):
         own = entry.storage.size_gib is not None
         key: Where = (*where, "storage", "size_gib") if own else ("storage", "size_gib")
-        needed = sizing.volume_gib(backend.models)
+        needed = sizing.volume_gib(_known(backend))
         if not backend.volume_gib:
             remedy = f"nobody knows yet how large the models of {backend.name} are: {MAKE_LOCK}, or write the size"
             yield Problem(key=key_path(key), value=MISSING, remedy=remedy)
@@ -83,10 +83,10 @@ def time_too_short(config: StackConfig) -> Iterator[Problem]:
 def memory_too_small(config: StackConfig) -> Iterator[Problem]:
     """A memory limit below what the server's own buffers take: it would be killed."""
     for where, entry, backend in _backends(config):
-        needed = sizing.host_bytes(backend.models, _loaded(backend))
-        if needed is not None and quantity_bytes(backend.memory) < needed:
+        needed = sizing.host_bytes(_known(backend), _loaded(backend))
+        if needed and quantity_bytes(backend.memory) < needed:
             key: Where = (*where, "resources", "memory") if entry.resources.memory else ("resources", "memory")
-            enough = sizing.memory(backend.models, _loaded(backend))
+            enough = sizing.memory(_known(backend), _loaded(backend))
             remedy = (
                 f"{backend.name} needs {enough}, with what it may keep of prompts: "
                 f"write so much, leave it out, or lower runtime.prompt_cache_mib (or extra_args' ctx-checkpoints)"
@@ -99,18 +99,30 @@ def over_the_gpu(config: StackConfig) -> Iterator[Problem]:
     for where, entry, backend in _backends(config):
         given = round(backend.gpu.vram_gib * backend.gpu.count * sizing.GIB)
         if backend.gpu.resource == NO_GPU:
-            taken = sizing.host_bytes(backend.models, _loaded(backend)) or 0
+            taken = sizing.host_bytes(_known(backend), _loaded(backend)) or 0
         else:
             taken = sizing.device_bytes(backend.models, _loaded(backend), backend.gpu.count)
-        if taken > given:
+        placed_by_hand = any({"ot", "override-tensor"} & {*served.runtime.extra_args} for served in backend.models)
+        if taken > given and not placed_by_hand:
             key: Where = (*where, "gpu", "vram_gib") if entry.gpu.vram_gib else ("gpu", "vram_gib")
             needs = "; ".join(filter(None, (told(served) for served in backend.models)))
             remedy = (
-                f"{backend.name} needs {taken / sizing.GIB:.1f} GiB of {given / sizing.GIB:.1f} ({needs}): lower "
-                f"runtime.context_size or runtime.parallel, take a smaller quant, load fewer models at a time, or put "
-                f"only some layers on the GPU (runtime.gpu_layers)"
+                f"{backend.name} needs {taken / sizing.GIB:.1f} GiB of {given / sizing.GIB:.1f} ({needs}; and what the "
+                f"server itself takes): lower runtime.context_size or runtime.parallel, take a smaller quant, load fewer "
+                f"models at a time, or put only some layers or experts on the GPU (gpu_layers, extra_args' n-cpu-moe)"
             )
             yield problem(key, backend.gpu.vram_gib, remedy)
+
+
+def over_the_trained_context(config: StackConfig) -> Iterator[Problem]:
+    """A slot longer than what the model was trained with: the server would cut it without a word."""
+    for where, served in _models(config):
+        trained = served.locked.shape.trained_context if served.locked and served.locked.shape else None
+        stretched = any(name.startswith(("rope", "yarn")) for name in served.runtime.extra_args)
+        if trained and served.runtime.context_size > trained and not stretched:
+            remedy = f"was trained with {trained} tokens of context, and runtime.context_size is"
+            told = f"{remedy} {served.runtime.context_size}: lower it, or set rope-scaling and its like in extra_args"
+            yield problem(where, served.name, told)
 
 
 REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
@@ -120,6 +132,7 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     time_too_short,
     memory_too_small,
     over_the_gpu,
+    over_the_trained_context,
 )
 
 
@@ -138,6 +151,10 @@ def _slow(served: Served, seconds: int, what: str, rate: str) -> str:
 def _load(config: StackConfig, entry: Entry, served: Served) -> int:
     storage = config.storage.model_copy(update=entry.storage.model_dump(exclude_none=True))
     return sizing.load_seconds(served.locked, storage, 0)
+
+
+def _known(backend: Backend) -> list[Served]:
+    return [served for served in backend.models if served.locked]
 
 
 def _loaded(backend: Backend) -> int:

@@ -175,6 +175,7 @@ class StackConfig(Frozen):
             cpu=resources.cpu or sizing.cpu(models),
             memory=resources.memory or sizing.memory(models, loaded),
             storage_class=storage.class_name,
+            volume_given=storage.size_gib is not None,
             volume_gib=storage.size_gib or sizing.volume_gib(models) or 0,  # the policy refuses one that nobody knows
             startup_seconds=entry.startup_seconds or self.startup_seconds or sum(at_start),
             grace_seconds=self.grace_seconds if entry.grace_seconds is None else entry.grace_seconds,

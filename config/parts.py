@@ -161,7 +161,10 @@ class Storage(Frozen):
 
     class_name: DnsName = Field(description="StorageClass")
     size_gib: int | None = Field(
-        default=None, ge=1, description="size of each backend's volume in GiB; absent: by the lock; it never shrinks"
+        default=None,
+        ge=1,
+        description="size of each backend's volume in GiB; it never shrinks; absent: by "
+        "the lock when the claim is made, which keeps its size then",
     )
     mb_per_second: float = Field(
         default=100, gt=0, description="slowest reading of the volume to reckon with, in MB/s: bounds each load"

@@ -1,20 +1,21 @@
 """The stack config as `pulumi up` hands it to the program."""
 
 import json
+from pathlib import Path
 
 import pulumi
 from pulumi.runtime.config import CONFIG, is_config_secret
 from pydantic import JsonValue
 
-from config.errors import ConfigError
+from config.errors import UserError
 from config.kubeconfig import require_context
 from config.load import MASTER_KEY, checked, scalar
-from config.lock import Lock
+from config.lock import LOCK_FILE, load_lock
 from config.lock_policy import warnings
 from config.model import NAMESPACE, StackConfig
 
 
-def load_pulumi(lock: Lock | None) -> StackConfig:
+def load_pulumi(lock_file: Path | None = LOCK_FILE) -> StackConfig:
     """The stack config of the running Pulumi program: every key of our namespace, unknown ones too.
 
     Warns of models whose entry in the lock is unverified.
@@ -26,9 +27,10 @@ def load_pulumi(lock: Lock | None) -> StackConfig:
     texts = {key.removeprefix(prefix): text for key, text in CONFIG.get().items() if key.startswith(prefix)}
     encrypted = [name for name in texts if is_config_secret(prefix + name)]
     try:
+        lock = load_lock(lock_file) if lock_file else None
         config = checked({name: _value(name, text) for name, text in texts.items()}, lock, encrypted=encrypted)
         require_context(config.cluster.context)  # a first preview passes without: nothing is read then
-    except ConfigError as error:
+    except UserError as error:
         raise pulumi.RunError(str(error)) from None
     for warning in warnings(config) if lock else ():
         pulumi.warn(str(warning))

@@ -44,7 +44,7 @@ def needs(served: Served) -> Fit | None:
 
 def device_bytes(models: Iterable[Served], loaded: int, gpus: int) -> int:
     """What a server with so many loaded models takes of its GPUs at the most; those that are known, whichever."""
-    taken = _most((needed.device for served in models if (needed := needs(served))), loaded)
+    taken = _most((_device(needed, gpus) for served in models if (needed := needs(served))), loaded)
     return taken + GPU_BYTES * gpus if taken else 0
 
 
@@ -76,7 +76,16 @@ def memory(models: Sequence[Served], loaded: int) -> str:
 def volume_gib(models: Sequence[Served]) -> int | None:
     """The volume's size: all models, and room for two more of the largest: a change keeps what it may go back to."""
     sizes = [served.locked.bytes for served in models if served.locked]
-    return math.ceil((sum(sizes) + KEPT * max(sizes)) * VOLUME_MARGIN / GIB) if len(sizes) == len(models) else None
+    return (
+        math.ceil((sum(sizes) + KEPT * max(sizes)) * VOLUME_MARGIN / GIB)
+        if sizes and len(sizes) == len(models)
+        else None
+    )
+
+
+def _device(needed: Fit, gpus: int) -> int:
+    """Each GPU computes in buffers of its own."""
+    return needed.device + (gpus - 1) * needed.on_gpu.compute
 
 
 def _on_gpu(served: Served) -> bool:

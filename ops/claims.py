@@ -30,12 +30,16 @@ def _claim(backend: Backend, claim: Object, classes: Mapping[str, Mapping[str, A
         return
     there = math.ceil(quantity_bytes(claim["spec"]["resources"]["requests"]["storage"]) / GIB)
     key, value = "llama-chat:storage.size_gib", str(backend.volume_gib)
-    if backend.volume_gib < there:
+    can_grow = classes.get(name, {}).get("allowVolumeExpansion")
+    if backend.volume_given and backend.volume_gib < there:
         remedy = (
             f"the claim {where} has {there} GiB and never shrinks: write size_gib: {there} in that backend's storage"
         )
         yield Problem(key=key, value=value, remedy=remedy)
-    if backend.volume_gib > there and not classes.get(name, {}).get("allowVolumeExpansion"):
+    if backend.volume_gib > there and can_grow and not backend.volume_given:
+        remedy = f"the claim {where} has {there} GiB, its models need more: write size_gib: {value} in its storage"
+        yield Problem(key=key, value="(missing)", remedy=remedy)
+    if backend.volume_gib > there and not can_grow:
         remedy = (
             f"the claim {where} has {there} GiB, and volumes of class {name} cannot grow: give the claim up "
             f"(README), and it is made anew, or list fewer models there"

@@ -8,7 +8,7 @@ from config.backend import Backend, PoolBackend, Served
 from config.model import StackConfig
 from config.parts import NO_GPU
 
-TITLE = "what each model takes, in GiB"
+TITLE = "what each model takes, in GiB (~ is an assumption)"
 COLUMNS = ("backend", "model", "weights", "KV cache", "buffers", "on the GPU", "of", "memory", "of")
 WIDTH = 140
 """Columns where no terminal says how many it has."""
@@ -32,7 +32,8 @@ def _model(served: Served) -> tuple[str, ...]:
     if needed is None:
         return ("not known: make lock",)
     parts = (needed.weights, needed.kv, needed.compute, needed.device)
-    return (*map(_gib, parts), "", _gib(sizing.host_share(served)))
+    about = "~" if needed.assumed else ""  # no known rule, or flags that are not counted
+    return (*(about + _gib(part) for part in parts), "", about + _gib(sizing.host_share(served)))
 
 
 def _together(backend: Backend) -> str:

@@ -1,6 +1,7 @@
 """LibreChat's MongoDB, by the connection string that only an environment variable holds."""
 
 import os
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -40,8 +41,8 @@ def librechat_database() -> Generator[Store]:
             database = client.get_default_database(DEFAULT_DATABASE)
             if "conversations" not in database.list_collection_names():
                 raise UserError(
-                    f"The database {database.name} has no collection `conversations`: {VARIABLE} must end with the name "
-                    "of LibreChat's own, as in mongodb://…:27017/LibreChat."
+                    f"The database {database.name} has no collection `conversations`: {VARIABLE} must end with the "
+                    "name of LibreChat's own, as in mongodb://…:27017/LibreChat."
                 )
             yield database
         except PyMongoError as error:
@@ -54,9 +55,11 @@ def _client() -> MongoClient[dict[str, Any]]:
         raise UserError(f"{VARIABLE} is not set: put LibreChat's own connection string into that variable.")
     milliseconds = TIMEOUT_SECONDS * 1000
     try:
-        return MongoClient(
-            uri, appname="llama-chat", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
-        )
+        # what the driver warns of are parts of the string
+        with warnings.catch_warnings(action="ignore"):
+            return MongoClient(
+                uri, appname="llama-chat", serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds
+            )
     except (PyMongoError, ValueError, TypeError):
         # from None: the driver quotes what it cannot read
         raise UserError(

@@ -79,8 +79,10 @@ def _shared(config: StackConfig, backend: Backend) -> str:
     engine: Document = dict(SERVER_FLAGS)
     if isinstance(backend, PoolBackend) and backend.engine == "llama-swap":
         whole = llama_swap(backend)
-        engine |= {key: value for key, value in whole.items() if key not in {"models", "routing"}}
-    return content_hash([backend.model_dump(mode="json", exclude={"models"}), engine, config.hub.endpoint])
+        engine |= {key: value for key, value in whole.items() if key not in {"models", "routing", "healthCheckTimeout"}}
+    # what follows from the models' sizes says nothing of those that stay as they are
+    follows = {"models", "volume_gib", "volume_given", "startup_seconds", "load_seconds"}
+    return content_hash([backend.model_dump(mode="json", exclude=follows), engine, config.hub.endpoint])
 
 
 def _content(shared: str, backend: Backend, served: Served) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from local.system import venv_command
 from local.toolchain.installed import installed_kubectl, installed_pulumi
 from local.toolchain.native import LlamaServer, Pause
-from local.toolchain.pieces import ACTIONLINT, COREDNS, KUBE_SCORE, KUBECTL, KUBERNETES, PROVIDER, PULUMI
+from local.toolchain.pieces import ACTIONLINT, COREDNS, FERRETDB, KUBE_SCORE, KUBECTL, KUBERNETES, PROVIDER, PULUMI
 from local.toolchain.plugin import ask_pulumi, build_plugin, plugin_stands
 from local.toolchain.store import Recipe, folder, link, make
 
@@ -21,6 +21,7 @@ RECIPES: tuple[Recipe, ...] = (
     Pause(),
     ACTIONLINT,
     KUBE_SCORE,
+    FERRETDB,
 )
 INSTALLED = {"pulumi": installed_pulumi, "kubectl": installed_kubectl}
 

@@ -82,3 +82,10 @@ KUBE_SCORE = GoPiece(
     commands=("kube-score",),
     modules=(GoModule(folder="kube-score", packages=("github.com/zegl/kube-score/cmd/kube-score",)),),
 )
+# A real document store to test against: SQLite behind MongoDB's wire protocol.
+FERRETDB = GoPiece(
+    name="ferretdb",
+    version="1.24.2",
+    commands=("ferretdb",),
+    modules=(GoModule(folder="ferretdb", packages=(".",)),),
+)

@@ -106,7 +106,6 @@ def test_a_change_of_one_model_changes_what_is_asked_of_that_one_alone(values: d
     [
         {"image": "reg.example/llama-swap:v2"},
         {"max_loaded": 2},
-        {"load_seconds": 500},
         {"resources": {"memory": "8Gi"}},
     ],
 )
@@ -117,13 +116,14 @@ def test_what_all_models_share_is_asked_for_every_model_again(values: dict[str, 
     assert not set(before.items()) & set(after.items())
 
 
+def locked(config: StackConfig) -> StackConfig:
+    return config.with_lock(lock_of(config))
+
+
 def test_only_a_pool_that_says_so_leaves_out_what_passed_before(values: dict[str, Any]) -> None:
     def skips(config: StackConfig) -> set[bool]:
         record = json.loads(build(config).one("ConfigMap", "smoke")["data"]["smoke.json"])
         return {model["skip_passed"] for model in record["models"]}
-
-    def locked(config: StackConfig) -> StackConfig:
-        return config.with_lock(lock_of(config))
 
     assert skips(stack_config(values)) == {False}  # files that may change under the same name
     assert skips(locked(stack_config(values))) == {True}
@@ -138,6 +138,14 @@ def test_what_every_server_is_started_with_is_asked_for_every_model_again(
     monkeypatch.setattr("render.smoke.SERVER_FLAGS", {"metrics": False})
     after = asked(build(stack_config(values)))
     assert not set(before.items()) & set(after.items())
+
+
+def test_a_model_that_leaves_is_no_reason_to_ask_the_others(values: dict[str, Any]) -> None:
+    values["storage"] = {"class_name": "local-path"}
+    before = asked(build(locked(stack_config(values))))
+    values["pools"][0]["models"].pop(0)
+    after = asked(build(locked(stack_config(values))))
+    assert after == {"DeepSeek-R1-Distill": before["DeepSeek-R1-Distill"]}
 
 
 def test_another_hub_is_a_reason_to_ask_every_model_again(values: dict[str, Any]) -> None:

@@ -1,15 +1,16 @@
 """What the lock has to say of a stack, before anything is applied."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.errors import ConfigError, Problem
-from config.load import checked
-from config.lock import Lock
+from config.load import checked, load_file
+from config.lock import Lock, LockedFile
 from config.lock_policy import warnings
 from config.scalars import quantity_bytes
-from tests.locks import entry
+from tests.locks import entry, lock_of
 
 Values = dict[str, Any]
 
@@ -162,3 +163,37 @@ def test_without_a_gpu_the_models_must_fit_what_they_may_take_of_the_node(values
     values["gpu"]["vram_gib"] = 32
     config = checked(values, lock)
     assert config.pinned[0].cpu == "8"
+
+
+@pytest.mark.parametrize("stack", ["prod", "staging"])
+def test_the_stacks_that_ship_fit_models_of_their_real_size(stack: str) -> None:
+    """17 GB each, and 42.5 GB of the 70B at Q4_K_M, as its repository says."""
+    file = Path(__file__).parents[2] / f"Pulumi.{stack}.yaml"
+    known = lock_of(load_file(file))
+    large = {"files": (LockedFile(path="70B-Q4_K_M.gguf", bytes=42_520_000_000, sha256="0" * 64),)}
+    models = [entry.model_copy(update=large if "70B" in entry.repo else {}) for entry in known.models]
+    config = load_file(file, Lock(models=tuple(models)))
+    assert [backend.startup_seconds for backend in config.pinned] == [230, 230]
+    assert config.pooled[0].models[1].fetch_seconds == 60 + 4252
+
+
+def test_a_context_beyond_the_trained_one_is_refused(values: Values, lock: Lock) -> None:
+    values["statics"][0]["runtime"] = {"context_size": 131073, "parallel": 1}
+    key, value, remedy = one(values, lock)
+    assert (key, value) == ("statics[0].model", "GLM-4.7-Flash")
+    assert remedy.startswith("was trained with 131072 tokens of context")
+    values["statics"][0]["runtime"]["extra_args"] = {"rope-scaling": "yarn"}
+    checked(values, lock)
+
+
+def test_what_is_known_of_a_pool_is_checked_beside_what_is_not(values: Values, lock: Lock) -> None:
+    values["pools"][0]["models"] += [{"name": "New", "repo": "a/new", "quant": "Q4_K_M"}]
+    values["pools"][0]["storage"] = {"size_gib": 10}
+    lock = Lock(models=(*lock.models, entry("a/new", unverified=True)))
+    assert one(values, lock)[:2] == ("pools[0].storage.size_gib", "10")
+
+
+def test_experts_that_are_placed_by_hand_are_not_judged(values: Values, lock: Lock) -> None:
+    values["gpu"]["vram_gib"] = 16
+    values["runtime"]["extra_args"] = {"override-tensor": "exps=CPU"}
+    checked(values, lock)

@@ -11,6 +11,7 @@ from config.errors import ConfigError, UserError
 from ops.kube import Kube
 from ops.preflight import preflight
 from tests.conftest import stack_config
+from tests.locks import lock_of
 
 pytestmark = pytest.mark.usefixtures("kubeconfig")
 OURS = {"app.kubernetes.io/instance": "prod", "app.kubernetes.io/part-of": "llama-chat"}
@@ -397,3 +398,12 @@ def test_a_claim_whose_class_cannot_grow_is_told_before_anything_happens(values:
 def test_a_claim_of_another_class_is_told(values: dict[str, Any]) -> None:
     (line,) = told(values, claims=[claim("80Gi", storage_class="nfs")])
     assert "is of class nfs, which cannot change" in line
+
+
+def test_a_claim_whose_size_only_follows_from_its_models_keeps_its_own(values: dict[str, Any]) -> None:
+    values["storage"] = {"class_name": "local-path"}
+    config = stack_config(values).with_lock(lock_of(stack_config(values)))
+    growing = {"local-path": {"allowVolumeExpansion": True}}
+    preflight(config, stub({**CLUSTER, "claims": [claim("240Gi")], "storageclasses": growing}), "prod")
+    with pytest.raises(ConfigError, match="has 40 GiB, its models need more: write size_gib: 50 in its storage"):
+        preflight(config, stub({**CLUSTER, "claims": [claim("40Gi")], "storageclasses": growing}), "prod")

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from local.toolchain.go import SOURCES, GoPiece
-from local.toolchain.pieces import ACTIONLINT, COREDNS, KUBE_SCORE, KUBECTL, KUBERNETES, PROVIDER, PULUMI
+from local.toolchain.pieces import ACTIONLINT, COREDNS, FERRETDB, KUBE_SCORE, KUBECTL, KUBERNETES, PROVIDER, PULUMI
 
-PIECES = [PULUMI, PROVIDER, KUBERNETES, KUBECTL, COREDNS, ACTIONLINT, KUBE_SCORE]
+PIECES = [PULUMI, PROVIDER, KUBERNETES, KUBECTL, COREDNS, ACTIONLINT, KUBE_SCORE, FERRETDB]
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +27,7 @@ def test_every_module_of_a_piece_has_its_sums(piece: GoPiece) -> None:
         (COREDNS, "github.com/coredns/coredns"),
         (ACTIONLINT, "github.com/rhysd/actionlint"),
         (KUBE_SCORE, "github.com/zegl/kube-score"),
+        (FERRETDB, "github.com/FerretDB/FerretDB"),
     ],
     ids=lambda value: value.name if isinstance(value, GoPiece) else "",
 )
