@@ -107,9 +107,9 @@ def over_the_gpu(config: StackConfig) -> Iterator[Problem]:
             key: Where = (*where, "gpu", "vram_gib") if entry.gpu.vram_gib else ("gpu", "vram_gib")
             needs = "; ".join(filter(None, (told(served) for served in backend.models)))
             remedy = (
-                f"{backend.name} needs {taken / sizing.GIB:.1f} GiB of {given / sizing.GIB:.1f} ({needs}; and what the "
-                f"server itself takes): lower runtime.context_size or runtime.parallel, take a smaller quant, load fewer "
-                f"models at a time, or put only some layers or experts on the GPU (gpu_layers, extra_args' n-cpu-moe)"
+                f"{backend.name} needs {taken / sizing.GIB:.1f} GiB of {given / sizing.GIB:.1f} ({needs}; and the "
+                f"server itself): lower runtime.context_size or runtime.parallel, take a smaller quant, load fewer "
+                f"models at a time, or put only some layers or experts on the GPU (gpu_layers, n-cpu-moe)"
             )
             yield problem(key, backend.gpu.vram_gib, remedy)
 
