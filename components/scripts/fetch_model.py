@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import time
@@ -39,6 +40,8 @@ def run(action: str, record: Record, models: Path, token: str | None) -> Iterato
     deadline = time.monotonic() + record.deadline_seconds
     volumes = [(wanted, Volume(models, wanted)) for wanted in record.models]
     space = Space(models, (path for _, volume in volumes for path in volume.named()))
+    if action == "link":
+        space.adopt()
     applied: list[Path] = []
     links: set[Path] = set()
     failed = False
@@ -109,12 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 1
     failures: list[str] = []
     try:
-        for failure in run(args.action, Record.read(args.config), args.models, os.environ.get("HF_TOKEN")):
+        for failure in run(args.action, _record(args.config), args.models, _token()):
             failures.append(_told(failure))  # noqa: PERF401 - those before a SIGTERM are told, too
+    except Failure as failure:
+        failures.append(_told(str(failure)))
     except OSError as error:
-        failures.append(_told(_trouble(error, args.config)))
-    except (ValueError, KeyError, TypeError) as error:
-        failures.append(_told(f"{args.config} is not the record of models ({error!r}): deploy the stack again"))
+        failures.append(_told(_trouble(error, args.models)))
     except Terminated as ended:
         status = 128 + signal.SIGTERM
         failures.insert(0, _told(str(ended)))
@@ -123,6 +126,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with suppress(OSError):  # outside a pod there is no such file
         args.termination_log.write_text(message(failures), encoding="utf-8")
     return status
+
+
+def _record(config: Path) -> Record:
+    try:
+        return Record.read(config)
+    except OSError as error:
+        raise Failure(_trouble(error, config)) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{config} is not the record of models ({error!r}): deploy the stack again") from None
+
+
+def _token() -> str | None:
+    """The hub's token, without the line end that `kubectl create secret --from-file` may have kept; never shown."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not re.fullmatch("[!-~]*", token):
+        # http.client's own complaint would quote it
+        raise Failure("the hub's token can be no HTTP header: write the Secret of hub.token_secret anew")
+    return token or None
 
 
 def terminate(*_: object) -> None:

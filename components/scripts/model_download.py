@@ -89,6 +89,8 @@ def _end(response: HTTPResponse, part: Part) -> int:
         end, size = min(end, int(span["last"]) + 1), span["size"]
     if size not in {_UNKNOWN, str(file.size)}:
         raise _Wrong(f"the hub serves {size} bytes as {file.path} instead of {file.size}")
+    if response.status != _PARTIAL and part.size and size == _UNKNOWN:
+        raise ConnectionError(f"something else than {file.path} came")  # a portal's page: what is here is kept
     if response.status != _PARTIAL and part.size:
         print(f"the hub knows no ranges: {file.path} begins anew")
         part.empty()

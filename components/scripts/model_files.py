@@ -87,7 +87,8 @@ def _read(path: Path, stat: os.stat_result) -> str:
     with path.open("rb") as content:
         while chunk := content.read(_CHUNK):
             digest.update(chunk)
-    mark(path, stat, digest.hexdigest())
+    with suppress(OSError):  # on a full volume it is read again the next time
+        mark(path, stat, digest.hexdigest())
     return digest.hexdigest()
 
 

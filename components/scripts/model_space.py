@@ -51,7 +51,7 @@ class Space:
         """See that so many bytes fit, beside the reserve; Failure, with nothing deleted, where they cannot."""
         free = shutil.disk_usage(self._root).free
         short = needed + RESERVE_BYTES - free
-        if short <= 0:
+        if needed <= 0 or short <= 0:
             return
         spare = self._spare()
         if (gone := sum(it.size for it in spare)) < short:
@@ -70,10 +70,21 @@ class Space:
                 self._drop_empty(path.parent)
             short -= it.size
 
+    def adopt(self) -> None:
+        """On a volume of an earlier layout, keep in mind what is linked before anything is linked anew."""
+        if not self._applied.exists():
+            linked = [link.resolve() for link in (self._root / "weights").rglob("*") if link.is_symlink()]
+            served = [path for path in linked if path.is_file() and self._root in path.parents]
+            if served:
+                self.apply(served)
+
     def apply(self, paths: Iterable[Path]) -> None:
         """Keep in mind that this catalog is served now: rollback finds its files, and those of the two before."""
         files = sorted({str(path.relative_to(self._root)) for path in paths})
-        others = [it for it in self._catalogs() if it["files"] != files]
+        known = self._catalogs()
+        if known and known[-1]["files"] == files:
+            return  # a pod that starts again writes nothing: its volume may be full
+        others = [it for it in known if it["files"] != files]
         catalogs = [*others, {"applied": time.time(), "files": files}]
         write_whole(self._applied, json.dumps(catalogs[-_REMEMBERED:]))
 

@@ -103,9 +103,12 @@ class Volume:
         self._folder.mkdir(parents=True, exist_ok=True)
         named = {"model.gguf": paths[0], **{path.name: path for path in paths if gguf_choice.is_shard(path.name)}}
         for name, path in named.items():
+            target = os.path.relpath(path, self._folder)
+            if (self._folder / name).is_symlink() and str((self._folder / name).readlink()) == target:
+                continue
             temporary = self._folder / f".{name}.new"
             temporary.unlink(missing_ok=True)
-            temporary.symlink_to(os.path.relpath(path, self._folder))
+            temporary.symlink_to(target)
             temporary.replace(self._folder / name)
         sync_folder(self._folder)
         opened = Path(self._wanted.model_path)

@@ -150,6 +150,9 @@ def _check_weights(server: Server, model: dict[str, Any]) -> None:
     if wanted is None:
         return
     listed = server.ask(model["weights_at"])
+    if listed.status != 200:  # noqa: PLR2004 - HTTP's own number
+        what = f"{model['weights_at']}: HTTP {listed.status}: {server.quoted(listed.text)}"
+        raise Failure(f"{model['name']}: {what}")
     places = [i for i in range(len(listed.at("data") or [])) if listed.at("data", i, "id") == model["name"]]
     told = [{name: listed.at("data", i, "meta", key) for name, key in _META.items()} for i in places]
     found = told[0] if told else dict.fromkeys(_META)

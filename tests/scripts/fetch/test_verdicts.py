@@ -79,3 +79,30 @@ def test_a_volume_that_fills_up_is_told_of_each_model(pod: Pod, monkeypatch: pyt
     told = f"{pod.models}: No space left on device: raise storage.size_gib, or delete old models"
     assert pod.run("fetch", deadline_seconds=60) == f"One: {told}; Two: {told}"
     assert pod.files() == {}
+
+
+def test_a_token_with_a_line_end_is_sent_without_it(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_let_me_in\n")
+    assert pod.run("fetch") == ""
+
+
+@pytest.mark.parametrize("token", ["hf_let me_in", "hf_let\nme_in", "hf_“let_me_in”"])
+def test_a_token_that_can_be_no_header_is_refused_and_never_shown(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    verdict = pod.run("fetch")
+    assert verdict == "the hub's token can be no HTTP header: write the Secret of hub.token_secret anew"
+    assert "hf_" not in capsys.readouterr().out + verdict
+
+
+def test_a_pod_that_starts_again_writes_nothing(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pod.run("link") == ""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("model_files.write_whole", "model_space.write_whole", "model_volume.write_whole"):
+        monkeypatch.setattr(name, full)
+    monkeypatch.setattr("pathlib.Path.symlink_to", full)
+    assert pod.run("link") == ""
