@@ -118,4 +118,4 @@ def test_tools_never_empty_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_go_pieces_share_the_projects_go() -> None:
-    assert sum(isinstance(recipe, GoPiece) for recipe in local.toolchain.RECIPES) == 6
+    assert sum(isinstance(recipe, GoPiece) for recipe in local.toolchain.RECIPES) == 7
