@@ -118,6 +118,14 @@ def rolled(before: dict[str, set[str]], after: dict[str, set[str]]) -> set[str]:
     return {app for app in before if not before[app] & after[app]}
 
 
+def rolled_at_last(line: Line, before: dict[str, set[str]], expected: set[str]) -> set[str]:
+    """What has rolled, once that is as expected: Pulumi may be done a moment before an old pod is on its way out."""
+    deadline = time.monotonic() + 60
+    while (seen := rolled(before, line.pods())) != expected and time.monotonic() < deadline:
+        time.sleep(1)
+    return seen
+
+
 @pytest.fixture(scope="session")
 def line(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
     """The tests' own instance with an empty state; gone, whatever happens, when they end."""

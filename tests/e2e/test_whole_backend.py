@@ -15,7 +15,7 @@ from local.images import Image, catalog, derive, publish
 from local.paths import cache_dir
 from local.stack_state import MASTER_KEY, secret
 from local.toolchain import ensure
-from tests.e2e.conftest import ROOT, Line, rolled
+from tests.e2e.conftest import ROOT, Line, rolled, rolled_at_last
 from tests.e2e.load import Load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -80,7 +80,8 @@ def test_a_model_that_is_added_to_a_pool_is_the_only_one_asked_and_answers_users
 
     before = standing.pods()
     printed = standing.up(standing.variant(one_more))
-    assert rolled(before, standing.pods()) == {"llama-swap", "llm-gateway"}
+    both = {"llama-swap", "llm-gateway"}
+    assert rolled_at_last(standing, before, both) == both
     assert "ok: tiny-euler: answers and streams; unchanged since they passed: tiny-bohr, tiny-curie" in printed
     assert re.search(r"^tiny-euler: .", printed, re.MULTILINE)
 
@@ -142,7 +143,6 @@ exec /app/docker/prod_entrypoint.sh "$@"
 def another_model_from_nowhere(config: dict[str, Any]) -> None:
     """Files that the backend's volume lacks, from a hub that is away."""
     config["statics"][1]["model"]["repo"] = "llama-chat/tiny-bohr-GGUF"
-    config["statics"][1]["startup_seconds"] = 10
     config["hub"]["endpoint"] = "http://hub.llama-chat.internal:1"
 
 
