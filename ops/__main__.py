@@ -206,8 +206,8 @@ def _engine(stack: Stack) -> Engine:
     kube = _kube(stack, "pulumi")
     # Pulumi's Python host starts the program with uv
     os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
-    print_fit(stack.config)
     preflight(stack.config, kube, stack.name)
+    print_fit(stack.config)
     engine = local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
     engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
     return engine
