@@ -136,7 +136,7 @@ class ModelBackend(pulumi.ComponentResource):
 
     def _volume(self) -> PersistentVolumeClaim:
         return PersistentVolumeClaim(
-            f"{self._name}-cache",
+            self._backend.claim,
             # a claim binds when its first pod comes, so waiting for it here would wait forever (pulumi-kubernetes 4179)
             metadata=metadata(self._namespace, self._backend.claim, self._name, {"pulumi.com/skipAwait": "true"}),
             spec={

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from config.lock import LockedModel
+from config.lock import LockedModel, Shape
 from config.parts import Frozen, Gpu, Model, Runtime, Toleration
 from config.scalars import Role
 
@@ -23,6 +23,11 @@ class Served(Frozen):
     def name(self) -> str:
         """What the chat user picks."""
         return self.model.name
+
+    @property
+    def shape(self) -> Shape | None:
+        """What its files' headers say of memory; None where nothing is known of it."""
+        return self.locked.shape if self.locked else None
 
 
 class Backend(Frozen):
@@ -57,6 +62,11 @@ class Backend(Frozen):
         """Name of the claim that keeps its model files."""
         return f"{self.name}-cache"
 
+    @property
+    def loaded(self) -> int:
+        """How many of its models may be loaded at the same time."""
+        return len(self.models)
+
 
 class PinnedBackend(Backend):
     """A static backend: one llama-server with one model."""
@@ -76,3 +86,8 @@ class PoolBackend(Backend):
     load_seconds: int
     """Most seconds that its slowest model may take to load."""
     smoke: Literal["changed", "all"]
+
+    @property
+    def loaded(self) -> int:
+        """As many as the stack lets it hold."""
+        return self.max_loaded

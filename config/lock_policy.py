@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from config import sizing
-from config.backend import Backend, PoolBackend, Served
+from config.backend import Backend, Served
 from config.errors import Problem
-from config.model import StackConfig
-from config.naming import Where
+from config.model import StackConfig, filled
+from config.naming import Where, models
 from config.parts import NO_GPU, Entry, Pool
+from config.policy import entries
 from config.scalars import quantity_bytes
 from config.secrecy import MISSING, key_path, problem
 
@@ -66,27 +67,26 @@ def volume_too_small(config: StackConfig) -> Iterator[Problem]:
 def time_too_short(config: StackConfig) -> Iterator[Problem]:
     """A deadline within which a model cannot come, or be loaded."""
     for where, entry, backend in _backends(config):
+        storage = filled(config.storage, entry.storage)
         bound = entry.startup_seconds or config.startup_seconds
         key: Where = (*where, "startup_seconds") if entry.startup_seconds else ("startup_seconds",)
-        for served in backend.models if bound else ():
-            load = _load(config, entry, served)
-            fetch = sizing.fetch_seconds(served.locked, config.hub) if served.locked else 0
-            if bound and load + fetch > bound:
-                yield problem(key, bound, _slow(served, fetch + load, "fetch and load", "hub.mb_per_second"))
-        if isinstance(entry, Pool) and entry.load_seconds:
-            for served in backend.models:
-                if (load := _load(config, entry, served)) > entry.load_seconds:
-                    told = _slow(served, load, "load", "storage.mb_per_second")
-                    yield problem((*where, "load_seconds"), entry.load_seconds, told)
+        for served in _known(backend):
+            load = sizing.load_seconds(served.locked, storage)
+            both = sizing.fetch_seconds(served.locked, config.hub) + load
+            if bound and both > bound:
+                yield problem(key, bound, _slow(served, both, "fetch and load", "hub.mb_per_second"))
+            if isinstance(entry, Pool) and entry.load_seconds and load > entry.load_seconds:
+                told = _slow(served, load, "load", "storage.mb_per_second")
+                yield problem((*where, "load_seconds"), entry.load_seconds, told)
 
 
 def memory_too_small(config: StackConfig) -> Iterator[Problem]:
     """A memory limit below what the server's own buffers take: it would be killed."""
     for where, entry, backend in _backends(config):
-        needed = sizing.host_bytes(_known(backend), _loaded(backend))
+        needed = sizing.host_bytes(_known(backend), backend.loaded)
         if needed and quantity_bytes(backend.memory) < needed:
             key: Where = (*where, "resources", "memory") if entry.resources.memory else ("resources", "memory")
-            enough = sizing.memory(_known(backend), _loaded(backend))
+            enough = sizing.memory(_known(backend), backend.loaded)
             remedy = (
                 f"{backend.name} needs {enough}, with what it may keep of prompts: "
                 f"write so much, leave it out, or lower runtime.prompt_cache_mib (or extra_args' ctx-checkpoints)"
@@ -99,9 +99,9 @@ def over_the_gpu(config: StackConfig) -> Iterator[Problem]:
     for where, entry, backend in _backends(config):
         given = round(backend.gpu.vram_gib * backend.gpu.count * sizing.GIB)
         if backend.gpu.resource == NO_GPU:
-            taken = sizing.host_bytes(_known(backend), _loaded(backend)) or 0
+            taken = sizing.host_bytes(_known(backend), backend.loaded) or 0
         else:
-            taken = sizing.device_bytes(backend.models, _loaded(backend), backend.gpu.count)
+            taken = sizing.device_bytes(backend.models, backend.loaded, backend.gpu.count)
         placed_by_hand = any({"ot", "override-tensor"} & {*served.runtime.extra_args} for served in backend.models)
         if taken > given and not placed_by_hand:
             key: Where = (*where, "gpu", "vram_gib") if entry.gpu.vram_gib else ("gpu", "vram_gib")
@@ -117,7 +117,7 @@ def over_the_gpu(config: StackConfig) -> Iterator[Problem]:
 def over_the_trained_context(config: StackConfig) -> Iterator[Problem]:
     """A slot longer than what the model was trained with: the server would cut it without a word."""
     for where, served in _models(config):
-        trained = served.locked.shape.trained_context if served.locked and served.locked.shape else None
+        trained = served.shape.trained_context if served.shape else None
         stretched = any(name.startswith(("rope", "yarn")) for name in served.runtime.extra_args)
         if trained and served.runtime.context_size > trained and not stretched:
             remedy = f"was trained with {trained} tokens of context, and runtime.context_size is"
@@ -148,27 +148,15 @@ def _slow(served: Served, seconds: int, what: str, rate: str) -> str:
     return f"{served.name} has {size:.1f} GB and may take {seconds} s to {what}: {remedy}"
 
 
-def _load(config: StackConfig, entry: Entry, served: Served) -> int:
-    storage = config.storage.model_copy(update=entry.storage.model_dump(exclude_none=True))
-    return sizing.load_seconds(served.locked, storage, 0)
-
-
 def _known(backend: Backend) -> list[Served]:
     return [served for served in backend.models if served.locked]
 
 
-def _loaded(backend: Backend) -> int:
-    return backend.max_loaded if isinstance(backend, PoolBackend) else 1
-
-
 def _backends(config: StackConfig) -> Iterator[tuple[Where, Entry, Backend]]:
-    for i, (entry, backend) in enumerate(zip(config.statics, config.pinned, strict=True)):
-        yield ("statics", i), entry, backend
-    for i, (entry, pool) in enumerate(zip(config.pools, config.pooled, strict=True)):
-        yield ("pools", i), entry, pool
+    for (where, entry), backend in zip(entries(config), config.backends, strict=True):
+        yield where, entry, backend
 
 
 def _models(config: StackConfig) -> Iterator[tuple[Where, Served]]:
-    for where, _, backend in _backends(config):
-        for i, served in enumerate(backend.models):
-            yield (*where, "models", i) if isinstance(backend, PoolBackend) else (*where, "model"), served
+    served = (served for backend in config.backends for served in backend.models)
+    yield from ((where, it) for (where, _), it in zip(models(config), served, strict=True))

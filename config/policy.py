@@ -80,7 +80,7 @@ def name_of_another(config: StackConfig) -> Iterator[Problem]:
 def toleration_of_nothing(config: StackConfig) -> Iterator[Problem]:
     """A toleration that the API server refuses: every value of a taint, and one of them."""
     every = [(("tolerations",), config.tolerations)]
-    every += [((*where, "tolerations"), entry.tolerations or ()) for where, entry in _entries(config)]
+    every += [((*where, "tolerations"), entry.tolerations or ()) for where, entry in entries(config)]
     for where, tolerations in every:
         for i, toleration in enumerate(tolerations):
             if toleration.operator == "Exists" and toleration.value is not None:
@@ -156,7 +156,7 @@ def _floats(tag: str) -> bool:
 
 def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
     """A Secret that must be there before the namespace that would hold it."""
-    pull_secrets = config.pull_secrets or any(entry.pull_secrets for _, entry in _entries(config))
+    pull_secrets = config.pull_secrets or any(entry.pull_secrets for _, entry in entries(config))
     too_late = pull_secrets or any(secret.external is None for secret in config.named_secrets)
     if config.cluster.create_namespace and too_late:
         remedy = (
@@ -170,7 +170,7 @@ def namespace_too_late(config: StackConfig) -> Iterator[Problem]:
 def grace_too_short(config: StackConfig) -> Iterator[Problem]:
     """A grace period in which a long answer cannot end."""
     graces: list[tuple[Where, int | None]] = [(("grace_seconds",), config.grace_seconds)]
-    graces += [((*where, "grace_seconds"), entry.grace_seconds) for where, entry in _entries(config)]
+    graces += [((*where, "grace_seconds"), entry.grace_seconds) for where, entry in entries(config)]
     for where, seconds in graces:
         if seconds is not None and seconds < MIN_GRACE_SECONDS:
             remedy = f"must be at least {MIN_GRACE_SECONDS} seconds, so that a running answer ends before its pod does"
@@ -197,9 +197,9 @@ def argument_taken(config: StackConfig) -> Iterator[Problem]:
 
 def layers_without_gpu(config: StackConfig) -> Iterator[Problem]:
     """Layers for a GPU that a backend does not have: its smoke test would look for them in vain."""
-    entries = dict(_entries(config))
+    by_place = dict(entries(config))
     for where, runtime, _ in _runtimes(config):
-        entry = entries.get(where[:2])
+        entry = by_place.get(where[:2])
         if entry and runtime.gpu_layers and filled(config.gpu, entry.gpu).resource == NO_GPU:
             remedy = "without a GPU (gpu.resource: none) nothing is offloaded: write gpu_layers: 0"
             yield problem((*where, "gpu_layers"), runtime.gpu_layers, remedy)
@@ -276,10 +276,11 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
 
 
 def _roles(config: StackConfig) -> Iterator[tuple[Where, str]]:
-    yield from ((where, entry.role) for where, entry in _entries(config))
+    yield from ((where, entry.role) for where, entry in entries(config))
 
 
-def _entries(config: StackConfig) -> Iterator[tuple[Where, Entry]]:
+def entries(config: StackConfig) -> Iterator[tuple[Where, Entry]]:
+    """Every backend's entry, statics first, with where it stands."""
     yield from ((("statics", i), static) for i, static in enumerate(config.statics))
     yield from ((("pools", i), pool) for i, pool in enumerate(config.pools))
 
@@ -287,7 +288,7 @@ def _entries(config: StackConfig) -> Iterator[tuple[Where, Entry]]:
 def _runtimes(config: StackConfig) -> Iterator[tuple[Where, Runtime, set[str]]]:
     """Every `runtime` of the stack with the values that hold there, and the keys that are written there."""
     yield ("runtime",), config.runtime, config.runtime.model_fields_set
-    for where, entry in _entries(config):
+    for where, entry in entries(config):
         runtime = filled(config.runtime, entry.runtime)
         yield (*where, "runtime"), runtime, entry.runtime.model_fields_set
         for j, model in enumerate(entry.models if isinstance(entry, Pool) else ()):
@@ -298,7 +299,7 @@ def _runtimes(config: StackConfig) -> Iterator[tuple[Where, Runtime, set[str]]]:
 def _images(config: StackConfig) -> Iterator[tuple[Where, str]]:
     for name, image in config.images.model_dump(exclude_none=True).items():
         yield ("images", name), image
-    yield from (((*where, "image"), entry.image) for where, entry in _entries(config) if entry.image)
+    yield from (((*where, "image"), entry.image) for where, entry in entries(config) if entry.image)
 
 
 def _texts(where: Where, value: JsonValue) -> Iterator[tuple[Where, str]]:

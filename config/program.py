@@ -32,7 +32,7 @@ def load_pulumi(lock_file: Path | None = LOCK_FILE) -> StackConfig:
         require_context(config.cluster.context)  # a first preview passes without: nothing is read then
     except UserError as error:
         raise pulumi.RunError(str(error)) from None
-    for warning in warnings(config) if lock else ():
+    for warning in warnings(config):
         pulumi.warn(str(warning))
     return config
 

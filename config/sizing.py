@@ -29,17 +29,17 @@ VOLUME_MARGIN = 1.05
 
 def fetch_seconds(locked: LockedModel | None, hub: Hub) -> int:
     """The most that a download may take, by the hub's slowest rate."""
-    return START_SECONDS + math.ceil(locked.bytes / hub.mb_per_second / 1e6) if locked else UNKNOWN_SECONDS
+    return _seconds(locked, hub.mb_per_second) if locked else UNKNOWN_SECONDS
 
 
 def load_seconds(locked: LockedModel | None, storage: Storage, unknown: int = UNKNOWN_SECONDS) -> int:
     """The most that a server may take from its start to its first answer, by the volume's slowest rate."""
-    return START_SECONDS + math.ceil(locked.bytes / storage.mb_per_second / 1e6) if locked else unknown
+    return _seconds(locked, storage.mb_per_second) if locked else unknown
 
 
 def needs(served: Served) -> Fit | None:
     """The memory that a loaded model takes; None where nothing is known of it."""
-    return fit(served.locked.shape, served.runtime) if served.locked and served.locked.shape else None
+    return fit(served.shape, served.runtime) if served.shape else None
 
 
 def device_bytes(models: Iterable[Served], loaded: int, gpus: int) -> int:
@@ -76,11 +76,13 @@ def memory(models: Sequence[Served], loaded: int) -> str:
 def volume_gib(models: Sequence[Served]) -> int | None:
     """The volume's size: all models, and room for two more of the largest: a change keeps what it may go back to."""
     sizes = [served.locked.bytes for served in models if served.locked]
-    return (
-        math.ceil((sum(sizes) + KEPT * max(sizes)) * VOLUME_MARGIN / GIB)
-        if sizes and len(sizes) == len(models)
-        else None
-    )
+    if not sizes or len(sizes) < len(models):
+        return None
+    return math.ceil((sum(sizes) + KEPT * max(sizes)) * VOLUME_MARGIN / GIB)
+
+
+def _seconds(locked: LockedModel, mb_per_second: float) -> int:
+    return START_SECONDS + math.ceil(locked.bytes / mb_per_second / 1e6)
 
 
 def _device(needed: Fit, gpus: int) -> int:
@@ -89,8 +91,7 @@ def _device(needed: Fit, gpus: int) -> int:
 
 
 def _on_gpu(served: Served) -> bool:
-    layers = served.locked.shape.layers if served.locked and served.locked.shape else 0
-    return served.runtime.gpu_layers > layers
+    return served.runtime.gpu_layers > (served.shape.layers if served.shape else 0)
 
 
 def _most(sizes: Iterable[int], count: int) -> int:

@@ -1,30 +1,25 @@
 """What each model takes of its GPU and node, as a table for whoever reads a preview."""
 
-from rich.console import Console
 from rich.table import Table
 
 from config import sizing
 from config.backend import Backend, PoolBackend, Served
 from config.model import StackConfig
 from config.parts import NO_GPU
+from ops.table import show
 
 TITLE = "what each model takes, in GiB (~ is an assumption)"
 COLUMNS = ("backend", "model", "weights", "KV cache", "buffers", "on the GPU", "of", "memory", "of")
-WIDTH = 140
-"""Columns where no terminal says how many it has."""
 
 
 def print_fit(config: StackConfig) -> None:
     """A line a model, in GiB; a pool's last line is what its loaded models may take together."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
     table = Table(*COLUMNS, title=TITLE, box=None)
     for backend in config.backends:
         for served in backend.models:
             table.add_row(backend.name, served.name, *_model(served))
         table.add_row("", _together(backend), "", "", "", *_whole(backend))
-    console.print(table)
+    show(table)
 
 
 def _model(served: Served) -> tuple[str, ...]:
@@ -43,11 +38,10 @@ def _together(backend: Backend) -> str:
 
 
 def _whole(backend: Backend) -> tuple[str, ...]:
-    loaded = backend.max_loaded if isinstance(backend, PoolBackend) else 1
     known = any(served.locked for served in backend.models)
-    on_gpu = sizing.device_bytes(backend.models, loaded, backend.gpu.count) if known else None
+    on_gpu = sizing.device_bytes(backend.models, backend.loaded, backend.gpu.count) if known else None
     given = "-" if backend.gpu.resource == NO_GPU else f"{backend.gpu.vram_gib * backend.gpu.count:g}"
-    return _gib(on_gpu), given, _gib(sizing.host_bytes(backend.models, loaded)), backend.memory
+    return _gib(on_gpu), given, _gib(sizing.host_bytes(backend.models, backend.loaded)), backend.memory
 
 
 def _gib(size: int | None) -> str:

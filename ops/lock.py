@@ -30,6 +30,7 @@ from config.secrecy import problem, shown
 from local.console import say
 from ops import gguf_header
 from ops.hub import Away, Hub, HubFile, Refused, hub_of
+from ops.replace import replace_file
 
 FIRST_BYTES = 4 * 2**20
 """Of a file, at first: most headers end before, and tokenizers of many words after."""
@@ -57,7 +58,7 @@ def lock(file: Path, *, update: str | None = None) -> None:
     entries = {of: entry for of, entry in (standing | found).items() if of not in dropped}
     after = Lock(models=tuple(entries.values()))
     if entries != standing:
-        _replace(path, content, lock_text(after, content.decode()).encode())
+        replace_file(path, content, lock_text(after, content.decode()).encode(), again="run make lock again")
     others = {*entries} - {source(model) for _, model in named}
     if others:
         say(f"kept: {len(others)} of other stacks")
@@ -221,21 +222,3 @@ def _size(entry: LockedModel) -> str:
 
 def _commit(entry: LockedModel) -> str:
     return (entry.commit or "")[:12]
-
-
-def _replace(path: Path, old: bytes, new: bytes) -> None:
-    """Put the new content in the old one's place, whole or not at all."""
-    target = path.resolve()  # a link stays one
-    try:
-        with tempfile.NamedTemporaryFile(prefix=f".{target.name}-", dir=target.parent, delete=False) as part:
-            part.write(new)
-        written = Path(part.name)
-        try:
-            written.chmod(0o644)
-            if (target.read_bytes() if target.exists() else b"") != old:
-                raise UserError(f"{path}: was changed by somebody else meanwhile: run make lock again")
-            written.replace(target)
-        finally:
-            written.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}): nothing is changed") from None

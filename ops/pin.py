@@ -1,8 +1,5 @@
 """Writes into a stack file what its registries report: each image's digest behind its tag."""
 
-import os
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from config.naming import Where
 from config.secrecy import key_path, problem
 from config.stack_file import read
 from ops.registry import digest, open_client
+from ops.replace import replace_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +42,7 @@ def pin(file: Path, *, update: bool = False) -> list[Pinned]:
     after = _resolved(images, update=update)
     if after != images:
         edits = {where: (images[where], after[where]) for where in images if images[where] != after[where]}
-        _replace(file, content, _edited(content.decode(), edits).encode())
+        replace_file(file, content, _edited(content.decode(), edits).encode(), again="pin it again.")
     return [Pinned(key=key_path(where), before=images[where], after=after[where]) for where in images]
 
 
@@ -123,22 +121,3 @@ def _child(node: yaml.Node | None, *names: str | int) -> yaml.Node | None:
     if not isinstance(node, yaml.MappingNode):
         return None
     return next((value for key, value in node.value if key.value in names), None)
-
-
-def _replace(file: Path, old: bytes, new: bytes) -> None:
-    """Put the new content in the old one's place, whole or not at all."""
-    target = file.resolve()  # a link stays one
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as written:
-                written.write(new)
-            part.chmod(stat.S_IMODE(target.stat().st_mode))
-            if target.read_bytes() != old:
-                raise UserError(f"{file}: was changed by somebody else meanwhile: pin it again.")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be written ({error.strerror}): nothing is changed.") from None

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -13,7 +12,7 @@ from local.console import say
 from ops.mongo import librechat_database
 from ops.stack import Stack
 from ops.stored_names import Row, put_back, rename
-from ops.verify import PLAIN_WIDTH
+from ops.table import show
 
 
 def rename_stored(stack: Stack, pairs: Sequence[str], *, apply: bool) -> None:
@@ -69,9 +68,6 @@ def _print(rows: Mapping[Row, int], mapping: Mapping[str, str], listed: Sequence
     shown = [(row, count) for row, count in sorted(rows.items()) if row.name not in listed]
     if not shown:
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
     titles = ("collection", "field", "stored name", "new name", "entries")
     table = Table(*(Column(title, overflow="fold") for title in titles), box=None)
     for row, count in shown:
@@ -79,7 +75,7 @@ def _print(rows: Mapping[Row, int], mapping: Mapping[str, str], listed: Sequence
         # users chose these: what is no letter must not reach the terminal
         name = row.name if row.name.isprintable() else repr(row.name)
         table.add_row(row.collection, row.field, Text(name), new, str(count))
-    console.print(table)
+    show(table)
 
 
 def _total(rows: Mapping[Row, int]) -> int:

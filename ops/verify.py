@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -15,9 +14,7 @@ from ops.forward import Gateway, open_gateway
 from ops.frontend_checks import frontend_checks
 from ops.kube import Kube
 from ops.router_checks import router_checks
-
-PLAIN_WIDTH = 160
-"""Columns of the table where no terminal says how many it has."""
+from ops.table import show
 
 
 def verify(config: StackConfig, kube: Kube) -> list[Check]:
@@ -32,15 +29,12 @@ def verify(config: StackConfig, kube: Kube) -> list[Check]:
 
 def print_table(checks: Sequence[Check]) -> None:
     """The checks as a table on stdout; what is long wraps."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
     columns = [Column(title, overflow="fold") for title in ("group", "subject", "check", "", "detail")]
     table = Table(*columns, box=None)
     for check in checks:
         mark = Text("ok", "green") if check.ok else Text("FAILED", "red")
         table.add_row(check.group, Text(check.subject), Text(check.what), mark, Text(check.detail))
-    console.print(table)
+    show(table)
 
 
 def _reach(config: StackConfig, kube: Kube, held: ExitStack) -> Callable[[], Gateway]:

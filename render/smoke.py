@@ -66,7 +66,7 @@ def _asked(backend: Backend, served: Served) -> Document:
 def _weights(backend: Backend, served: Served) -> Document:
     """What the lock knows of the weights, and where the server that has loaded them tells of them."""
     swapped = isinstance(backend, PoolBackend) and backend.engine == "llama-swap"
-    shape = served.locked.shape if served.locked else None
+    shape = served.shape
     return {
         "weights": {"parameters": shape.parameters, "bytes": shape.tensor_bytes} if shape else None,
         # llama-swap's own list tells nothing of weights
