@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local.images import Image, catalog, derive, publish
 from local.paths import INSTANCES, Instance
 from local.stack_state import pulumi_environment
 from local.toolchain import Tools, ensure
@@ -105,12 +106,35 @@ class Line:
                 found.setdefault(app, set()).add(pod["metadata"]["uid"])
         return found
 
+    def image(self, kind: str, tag: str, script: str, files: Mapping[str, bytes] | None = None) -> str:
+        """Publish one of our images with a script in front of its own entrypoint; its name, under that tag."""
+        image = next(it for it in catalog(ensure("llama-server")) if kind in it.name)
+        name = f"{image.name.rpartition(':')[0]}:{tag}"
+        made: Image = derive(
+            image, name, {"/app/before": script.encode(), **(files or {})}, entrypoint=("/app/before",)
+        )
+        publish(f"http://127.0.0.1:{self.instance.registry_port}", [made])
+        return made.name
+
     def pulumi_env(self) -> dict[str, str]:
         """What a person sets to run pulumi by hand against the local stack."""
         return {**self.env, **ensure("pulumi", "kubectl").env(), **pulumi_environment(self.instance)}
 
     def _file(self, file: Path | None) -> list[str]:
         return ["--config-file", str(file)] if file else []
+
+
+def server_told(flag: str, value: str) -> str:
+    """The script of a llama-server that takes another value of a flag than the one that it is given."""
+    return f"""#!/bin/sh
+for argument do
+  shift
+  [ "$previous" = {flag} ] && argument={value}
+  previous=$argument
+  set -- "$@" "$argument"
+done
+exec /app/llama-server "$@"
+"""
 
 
 def rolled(before: dict[str, set[str]], after: dict[str, set[str]]) -> set[str]:

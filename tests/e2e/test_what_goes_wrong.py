@@ -14,22 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from local.images import catalog, derive, publish
 from local.paths import cache_dir
-from local.toolchain import ensure
-from tests.e2e.conftest import ROOT, Line
+from tests.e2e.conftest import ROOT, Line, server_told
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
-DEAF = """#!/bin/sh
-# llama-server under another name than it was told
-for argument do
-  shift
-  [ "$previous" = --alias ] && argument=somebody-else
-  previous=$argument
-  set -- "$@" "$argument"
-done
-exec /app/llama-server "$@"
-"""
 
 
 def descendants(pid: int) -> list[int]:
@@ -69,15 +57,10 @@ def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
 def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_corrected_one_succeeds(
     standing: Line,
 ) -> None:
-    tools = ensure("llama-server")
-    server = next(image for image in catalog(tools) if "llama.cpp" in image.name)
-    deaf = derive(
-        server, "ghcr.io/ggml-org/llama.cpp:server-deaf", {"/app/deaf": DEAF.encode()}, entrypoint=("/app/deaf",)
-    )
-    publish(f"http://127.0.0.1:{standing.instance.registry_port}", [deaf])
+    deaf = standing.image("llama.cpp", "server-deaf", server_told("--alias", "somebody-else"))
 
     def use_deaf(config: dict[str, Any]) -> None:
-        config["images"]["llama_server"] = deaf.name
+        config["images"]["llama_server"] = deaf
 
     failed = standing.ops("up", "--config-file", str(standing.variant(use_deaf)))
     assert failed.returncode == 1

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from local.images import Image, catalog, derive, publish
 from local.paths import cache_dir
 from local.stack_state import MASTER_KEY, secret
-from local.toolchain import ensure
-from tests.e2e.conftest import ROOT, Line, rolled, rolled_at_last
+from tests.e2e.conftest import ROOT, Line, rolled, rolled_at_last, server_told
 from tests.e2e.load import Load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
@@ -34,16 +32,6 @@ def under_load(line: Line, *models: str, clients: int = 8, seconds: float = 300)
     finally:
         load.stop = True
         users.join()
-
-
-def litellm_image(line: Line, tag: str, script: str) -> str:
-    """The gateway's image with another entrypoint in front of its own."""
-    image = next(it for it in catalog(ensure("llama-server")) if "litellm" in it.name)
-    made: Image = derive(
-        image, f"ghcr.io/berriai/litellm:{tag}", {"/app/before": script.encode()}, entrypoint=("/app/before",)
-    )
-    publish(f"http://127.0.0.1:{line.instance.registry_port}", [made])
-    return made.name
 
 
 def test_make_up_ends_with_a_reply_from_every_model(standing: Line) -> None:
@@ -87,7 +75,7 @@ def test_a_model_that_is_added_to_a_pool_is_the_only_one_asked_and_answers_users
 
 
 def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: Line) -> None:
-    image = litellm_image(standing, "another", '#!/bin/sh\nexec /app/docker/prod_entrypoint.sh "$@"\n')
+    image = standing.image("litellm", "another", '#!/bin/sh\nexec /app/docker/prod_entrypoint.sh "$@"\n')
 
     def other_image(config: dict[str, Any]) -> None:
         config["images"]["litellm"] = image
@@ -125,7 +113,7 @@ for argument do
 done
 exec /app/docker/prod_entrypoint.sh "$@"
 """
-    image = litellm_image(standing, tag, script)
+    image = standing.image("litellm", tag, script)
 
     def other_image(config: dict[str, Any]) -> None:
         config["images"]["litellm"] = image
@@ -192,24 +180,12 @@ def test_a_static_models_change_costs_its_users_one_load_and_no_download(
 
 
 def test_the_right_name_over_the_wrong_weights_fails_the_update(standing: Line) -> None:
-    script = """#!/bin/sh
-# llama-server with another model than it was told
-for argument do
-  shift
-  [ "$previous" = --model ] && argument=/app/other.gguf
-  previous=$argument
-  set -- "$@" "$argument"
-done
-exec /app/llama-server "$@"
-"""
-    server = next(image for image in catalog(ensure("llama-server")) if "llama.cpp" in image.name)
     other = (cache_dir() / "hub" / "llama-chat" / "tiny-bohr-GGUF" / "tiny-bohr-F32.gguf").read_bytes()
-    files = {"/app/wrong": script.encode(), "/app/other.gguf": other}
-    image = derive(server, "ghcr.io/ggml-org/llama.cpp:server-wrong-weights", files, entrypoint=("/app/wrong",))
-    publish(f"http://127.0.0.1:{standing.instance.registry_port}", [image])
+    script = server_told("--model", "/app/other.gguf")
+    image = standing.image("llama.cpp", "server-wrong-weights", script, {"/app/other.gguf": other})
 
     def serve_another(config: dict[str, Any]) -> None:
-        config["statics"][0]["image"] = image.name
+        config["statics"][0]["image"] = image
 
     failed = standing.ops("up", "--config-file", str(standing.variant(serve_another)))
     assert failed.returncode == 1

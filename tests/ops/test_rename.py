@@ -11,30 +11,13 @@ from typing import Any
 import bson
 import pytest
 from bson import ObjectId, json_util
-from typer.testing import CliRunner
 
-import ops.__main__ as command
 from config.errors import UserError
 from ops import mongo
 from ops.rename import read_mapping
+from tests.ops.renaming import NEW, OLD, OTHER, OURS, run
 
-OURS = "llama.cpp"
-OLD, NEW, OTHER = "general-chat", "GLM-4.7-Flash", "Qwen3-Coder-30B-A3B"
 PASSWORD = "s3cret-Pa55"  # noqa: S105 - to be looked for in what is printed
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*arguments: str, stack: str = "prod") -> tuple[int, str]:
-    """Exit code and all that was said; a user's error as its message."""
-    result = CliRunner().invoke(command.app, ["rename", "--stack", stack, *arguments])
-    error = "" if result.exception is None or isinstance(result.exception, SystemExit) else str(result.exception)
-    assert isinstance(result.exception, UserError | SystemExit | None)
-    return result.exit_code, result.output + error
 
 
 @pytest.mark.parametrize(

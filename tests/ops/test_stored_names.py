@@ -14,17 +14,15 @@ from _pytest.capture import CaptureManager
 from bson import ObjectId, json_util
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from typer.testing import CliRunner
 
-import ops.__main__ as command
 from config.errors import UserError
 from local.toolchain import ensure
 from ops import mongo, stored_names
 from ops.mongo import Store
 from ops.stored_names import Row, put_back, rename
+from tests.ops.renaming import NEW, OLD, OTHER, OURS, run
 
-OURS, THEIRS = "llama.cpp", "openAI"
-OLD, NEW, OTHER = "general-chat", "GLM-4.7-Flash", "Qwen3-Coder-30B-A3B"
+THEIRS = "openAI"
 MAPPING = {OLD: NEW}
 START_SECONDS = 30
 
@@ -136,20 +134,6 @@ def database(server: str, monkeypatch: pytest.MonkeyPatch) -> Generator[Store]:
         for name, documents in contents().items():
             filled[name].insert_many(documents)
         yield filled
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*arguments: str, stack: str = "prod") -> tuple[int, str]:
-    """Exit code and all that was said; a user's error as its message."""
-    result = CliRunner().invoke(command.app, ["rename", "--stack", stack, *arguments])
-    error = "" if result.exception is None or isinstance(result.exception, SystemExit) else str(result.exception)
-    assert isinstance(result.exception, UserError | SystemExit | None)
-    return result.exit_code, result.output + error
 
 
 def test_a_dry_run_counts_each_place_and_changes_nothing(database: Store) -> None:
