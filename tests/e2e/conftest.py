@@ -17,6 +17,7 @@ from local.images import Image, catalog, derive, publish
 from local.paths import INSTANCES, Instance
 from local.stack_state import pulumi_environment
 from local.toolchain import Tools, ensure
+from local.uv import uv_command
 
 ROOT = Path(__file__).parents[2]
 UP_SECONDS = 900
@@ -118,7 +119,9 @@ class Line:
 
     def pulumi_env(self) -> dict[str, str]:
         """What a person sets to run pulumi by hand against the local stack."""
-        return {**self.env, **ensure("pulumi", "kubectl").env(), **pulumi_environment(self.instance)}
+        env = {**self.env, **ensure("pulumi", "kubectl").env(), **pulumi_environment(self.instance)}
+        # Pulumi's Python host starts the program with uv
+        return {**env, "PATH": os.pathsep.join((env["PATH"], str(Path(uv_command()).parent)))}
 
     def _file(self, file: Path | None) -> list[str]:
         return ["--config-file", str(file)] if file else []
