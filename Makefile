@@ -5,7 +5,7 @@ RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up preview verify smoke pin lock rename comment down status tools cluster check bench
+.PHONY: up preview verify smoke adopt history rollback resume pin lock rename comment down status tools cluster check bench
 .PHONY: test test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
@@ -19,6 +19,24 @@ verify:
 
 smoke:
 	$(RUN) python -m ops smoke --stack $(STACK)
+
+# YES=1 puts keys that stand in LiteLLM's document into a Secret without asking
+adopt:
+	$(RUN) python -m ops adopt --stack $(STACK) $(if $(YES),--yes)
+
+# the newest 30 updates, or LAST=<how many>
+history:
+	$(RUN) python -m ops history --stack $(STACK) $(if $(LAST),--last $(LAST))
+
+# TO=<a commit or a time> names the update; DRY_RUN=1 shows it; docs/rollback.md has the rest
+rollback:
+	$(RUN) python -m ops rollback --stack $(STACK) $(if $(TO),--to '$(TO)') $(if $(DRY_RUN),--dry-run) \
+		$(if $(YES),--yes) $(if $(ALLOW_DELETES),--allow-deletes) $(if $(ONLINE),--online) \
+		$(foreach key,$(KEEP),--keep $(key))
+
+# lifts a rollback's hold, and applies this checkout
+resume:
+	$(RUN) python -m ops resume --stack $(STACK) $(if $(YES),--yes)
 
 # UPDATE=1 reads digests anew that are there already
 pin:

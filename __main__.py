@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components.adopted_gateway import AdoptedGateway
 from components.cluster import Foundation, provider
 from components.frontend_config import FrontendConfig, FrontendConfigArgs
 from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
@@ -9,9 +10,11 @@ from components.node_roles import NodeRoles, NodeRolesArgs
 from components.smoke_test import SmokeTest, backend_test
 from components.static_backend import StaticBackend, StaticBackendArgs
 from components.swap_pool import SwapPool, SwapPoolArgs
+from config.hold import respect_hold
 from config.program import load_pulumi, master_key
 from render.smoke import gateway_url
 
+respect_hold()
 config = load_pulumi()
 cluster = pulumi.ResourceOptions(providers=[provider(config)])
 
@@ -29,8 +32,8 @@ for backend in config.pooled:
     tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, pool), cluster).job)
 
 routes = GatewayRoutesArgs(config=config, key_version=foundation.key_version, after=tuple(tested))
-gateway = GatewayRoutes("gateway", routes, cluster)
-FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.service,)), cluster)
+gateway = (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", routes, cluster)
+FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.ready,)), cluster)
 
 pulumi.export("gateway", gateway_url(config))
 pulumi.export("models", {served.name: backend.name for backend in config.backends for served in backend.models})

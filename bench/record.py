@@ -80,6 +80,8 @@ class _Engine(Mocks):
         return (args.resource_id or f"{args.name}-id", inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith(":readStackOutputs"):
+            return {"outputs": {}}, []
         raise NotImplementedError(f"no program of ours calls {args.token}")
 
 

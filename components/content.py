@@ -45,13 +45,17 @@ def job(  # noqa: PLR0913 - an object's identity, content and place
     deadline_seconds: int,
     parent: pulumi.Resource,
     after: Sequence[pulumi.Resource],
+    hidden: bool = False,
 ) -> Job:
-    """Make a Job that is awaited to its success; one that failed is run again by the next update."""
+    """Make a Job that is awaited to its success; one that failed is run again by the next update.
+
+    A `hidden` one's content is encrypted in the state.
+    """
     spec = job_spec(name, pod, deadline_seconds=deadline_seconds)
     full_name = f"{name}-{content_hash(spec)}"
     return Job(
         full_name,
         metadata=metadata(namespace, full_name, name, {"pulumi.com/replaceUnready": "true"}),
-        spec=spec,
+        spec=pulumi.Output.secret(spec) if hidden else spec,
         opts=pulumi.ResourceOptions(parent=parent, depends_on=list(after), custom_timeouts=timeouts(deadline_seconds)),
     )

@@ -1,14 +1,23 @@
 """What the LibreChat in front of the gateway lists."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import pulumi
-from pulumi_kubernetes.core.v1 import ConfigMap
+from pulumi_kubernetes.core.v1 import ConfigMap, ConfigMapPatch
 
-from components.pods import metadata
+from components.adopted_pod import Object
+from components.patches import config_map_patch, deployment_patch, left_in_place
+from components.pods import metadata, timeouts
 from config.model import StackConfig
-from render.document import to_yaml
-from render.librechat import librechat
+from render.budget import SCHEDULING_SECONDS
+from render.document import content_hash
+from render.librechat import frontend_text
+
+READ = "llama-chat/librechat"
+"""The annotation of LibreChat's pods: the hash of the document that they have read, where it is not the adopted one."""
+LIBRECHAT_START_SECONDS = 300
+"""What LibreChat may take until it is ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +30,63 @@ class FrontendConfigArgs:
 
 
 class FrontendConfig(pulumi.ComponentResource):
-    """The ConfigMap with `librechat.yaml`; in mode `none`, mounting it is the operator's.
+    """The ConfigMap with `librechat.yaml`: in mode `none` ours, to be mounted by the operator; in `adopt` the live one.
 
-    Its name is fixed, as a LibreChat of somebody else's mounts it, so its content changes in place.
+    Its name is fixed, as a LibreChat of somebody else's mounts it, so its content changes in place. An adopted
+    LibreChat, which reads it at its start alone, is then rolled in the way that it has.
     """
 
-    config_map: ConfigMap
+    config_map: ConfigMap | ConfigMapPatch
 
     def __init__(self, name: str, args: FrontendConfigArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:frontend:FrontendConfig", name, None, opts)
         config, frontend = args.config, args.config.frontend
-        self.config_map = ConfigMap(
-            f"{name}-librechat",
-            metadata=metadata(config.cluster.namespace, frontend.config_map, "librechat-config"),
-            data={"librechat.yaml": to_yaml(librechat(config))},
-            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
-        )
+        text = frontend_text(config)
+        if frontend.mode == "adopt":
+            self.config_map = self._patched(name, args, text)
+        else:
+            self.config_map = ConfigMap(
+                f"{name}-librechat",
+                metadata=metadata(config.cluster.namespace, frontend.config_map, "librechat-config"),
+                data={"librechat.yaml": text},
+                opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
+            )
         self.register_outputs({"config_map": frontend.config_map})
+
+    def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> ConfigMapPatch:
+        config, frontend = args.config, args.config.frontend
+        protect = config.migration.phase != "parallel"
+        made = config_map_patch(
+            f"{name}-routes",
+            namespace=config.cluster.namespace,
+            config_map=frontend.config_map,
+            data={frontend.config_key: text},
+            opts=left_in_place(self, after=args.after, protect=protect),
+        )
+        deployment_patch(
+            f"{name}-deployment",
+            namespace=config.cluster.namespace,
+            deployment=frontend.deployment,
+            spec=frontend_patch(config, text),
+            opts=left_in_place(
+                self,
+                after=[made],
+                protect=protect,
+                timeouts=timeouts(SCHEDULING_SECONDS + LIBRECHAT_START_SECONDS),
+            ),
+        )
+        return made
+
+
+def frontend_patch(config: StackConfig, text: str) -> Object:
+    """What the live Deployment's `spec` states of ours: which document its pods have read.
+
+    The adopted one they have read already: nothing is restarted for it.
+    """
+    spec = cast("Object", config.adopted.frontend)["spec"]
+    read = {} if text == config.adopted.librechat else {READ: content_hash(text)}
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    return {
+        **({} if "strategy" in spec else {"strategy": rolling}),
+        "template": {"metadata": {"annotations": read}},
+    }

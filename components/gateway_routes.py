@@ -1,11 +1,12 @@
 """The LiteLLM gateway and its routes, in mode `deploy`: our own, one Service that users' frontends know."""
 
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service, VolumeArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.content import config_map
@@ -29,7 +30,7 @@ from config.model import StackConfig
 from render.budget import GATEWAY_START_SECONDS, SCHEDULING_SECONDS, longest_request
 from render.document import content_hash, to_yaml
 from render.litellm import litellm
-from render.smoke import gateway_expectation, smoke_seconds
+from render.smoke import gateway_expectation
 
 KEY_ANNOTATION = "llama-chat/master-key-version"
 ROLLED_SECONDS = SCHEDULING_SECONDS + GATEWAY_START_SECONDS
@@ -57,6 +58,8 @@ class GatewayRoutes(pulumi.ComponentResource):
     """
 
     service: Service
+    ready: pulumi.Resource
+    """What comes after the gateway waits for it."""
 
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:GatewayRoutes", name, None, opts)
@@ -97,25 +100,46 @@ class GatewayRoutes(pulumi.ComponentResource):
             },
             opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
         )
+        self.ready = self.service
         self.register_outputs({"service": self.service.metadata.name, "config_map": files})
 
     def _candidate(self, config: StackConfig, files: str, after: tuple[pulumi.Resource, ...]) -> Job:
-        app = f"{config.gateway.deployment}-smoke"
         container = litellm_container(config)
         # a sidecar: it starts first, and ends when the test does
         candidate: ContainerArgsDict = {**container, "restart_policy": "Always"}
-        local_url = f"http://127.0.0.1:{config.gateway.port}"
-        args = SmokeTestArgs(
-            config=config,
-            target="gateway",
-            expectation=gateway_expectation(config, local_url, content_hash(container)),
-            seconds=GATEWAY_START_SECONDS + sum(map(smoke_seconds, config.backends)),
-            env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
-            candidate=[candidate],
-            volumes=[config_volume("config", files)],
-            after=after,
-        )
-        return SmokeTest(app, args, pulumi.ResourceOptions(parent=self)).job
+        ours = Candidate([candidate], [config_volume("config", files)], content_hash(container), config.gateway.port)
+        return SmokeTest(*candidate_test(config, ours, after), pulumi.ResourceOptions(parent=self)).job
+
+
+class Candidate(NamedTuple):
+    """A gateway with the new routes, for a pod that no Service knows."""
+
+    containers: list[ContainerArgsDict]
+    volumes: list[VolumeArgsDict]
+    content: str
+    """The hash of all but its routes."""
+    port: int
+    pod: PodSpecArgsDict | None = None
+    """What it asks of the pod around it, where it is not ours."""
+
+
+def candidate_test(
+    config: StackConfig, candidate: Candidate, after: tuple[pulumi.Resource, ...]
+) -> tuple[str, SmokeTestArgs]:
+    """Name and arguments of the test that asks a candidate for every name."""
+    expectation = gateway_expectation(config, f"http://127.0.0.1:{candidate.port}", candidate.content)
+    asked = cast("list[dict[str, int]]", expectation["models"])
+    return f"{config.gateway.deployment}-smoke", SmokeTestArgs(
+        config=config,
+        target="gateway",
+        expectation=expectation,
+        seconds=GATEWAY_START_SECONDS + sum(name["deadline_seconds"] for name in asked),
+        env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
+        candidate=candidate.containers,
+        volumes=candidate.volumes,
+        candidate_pod=candidate.pod,
+        after=after,
+    )
 
 
 def drain_seconds(config: StackConfig) -> int:

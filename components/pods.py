@@ -38,6 +38,13 @@ RESTRICTED: SecurityContextArgsDict = {
 }
 """What the "restricted" Pod Security profile asks of a container
 (https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted), and no file that it may change."""
+UNPRIVILEGED: SecurityContextArgsDict = {
+    **RESTRICTED,
+    "run_as_user": USER,
+    "run_as_group": USER,
+    "seccomp_profile": {"type": "RuntimeDefault"},
+}
+"""The same for a container in a pod whose other containers decide on the pod's own security context."""
 DELETE_SECONDS = 600
 """What an object without a drain may take to be gone: Pulumi's own default."""
 SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}

@@ -9,18 +9,18 @@ from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     EnvVarArgsDict,
     PodSpecArgsDict,
-    ServiceAccount,
     VolumeArgsDict,
 )
-from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
+from components.access import ACCOUNT, service_account
 from components.content import config_map, job
 from components.model_backend import ModelBackend
 from components.pods import (
     SCRATCH,
+    UNPRIVILEGED,
     account_volume,
     config_volume,
-    metadata,
     pod_security,
     pull_secrets,
     script_container,
@@ -33,9 +33,11 @@ from render.budget import SMOKE_SECONDS
 from render.document import Document, to_json
 from render.smoke import backend_expectation, smoke_seconds
 
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-READABLE = (("", ("pods", "pods/log", "configmaps")), ("batch", ("jobs",)))
-"""What the script may look at, by API group: the pods under test and their logs, and what earlier tests found."""
+READABLE: list[PolicyRuleArgsDict] = [
+    {"api_groups": [""], "resources": ["pods", "pods/log", "configmaps"], "verbs": ["get", "list"]},
+    {"api_groups": ["batch"], "resources": ["jobs"], "verbs": ["get", "list"]},
+]
+"""What the script may look at: the pods under test and their logs, and what earlier tests found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,8 @@ class SmokeTestArgs:
     candidate: Sequence[ContainerArgsDict] = ()
     """Sidecars: what is asked, where it runs in the test's own pod."""
     volumes: Sequence[VolumeArgsDict] = ()
+    candidate_pod: PodSpecArgsDict | None = None
+    """What the sidecars ask of the pod, users and all, where they are not ours."""
     after: tuple[pulumi.Resource, ...] = ()
 
 
@@ -75,7 +79,7 @@ class SmokeTest(pulumi.ComponentResource):
             data={"smoke.json": to_json(args.expectation), **scripts("smoke.py", "smoke_client.py", "smoke_pods.py")},
             parent=self,
         )
-        access = self._access(name, namespace)
+        access = service_account(name, namespace, READABLE, self)
         self.job = job(
             name,
             namespace=namespace,
@@ -83,46 +87,30 @@ class SmokeTest(pulumi.ComponentResource):
             deadline_seconds=args.seconds + 60,
             parent=self,
             after=[*args.after, *access, files_map],
+            # what is not ours may hold keys in plain
+            hidden=args.candidate_pod is not None,
         )
         self.register_outputs({"job": self.job.metadata.name})
-
-    def _access(self, name: str, namespace: str) -> list[pulumi.Resource]:
-        """A service account that may read what `READABLE` says in this namespace, and nothing else."""
-        child = pulumi.ResourceOptions(parent=self)
-        meta = metadata(namespace, name, name)
-        account = ServiceAccount(f"{name}-account", metadata=meta, opts=child)
-        role = Role(
-            f"{name}-role",
-            metadata=meta,
-            rules=[
-                {"api_groups": [group], "resources": list(resources), "verbs": ["get", "list"]}
-                for group, resources in READABLE
-            ],
-            opts=child,
-        )
-        binding = RoleBinding(
-            f"{name}-binding",
-            metadata=meta,
-            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-            subjects=[{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-            opts=child,
-        )
-        return [account, role, binding]
 
 
 def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
     """The script, with the service account for it alone, and what it asks beside it where that is not up yet."""
     command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json", "--test", name]
     mounts = {"smoke": "/smoke", "account": ACCOUNT}
-    return {
+    script = script_container("smoke", args.config.images.python, command, mounts, args.env)
+    pod: PodSpecArgsDict = {
         "service_account_name": name,
         "automount_service_account_token": False,
         "security_context": pod_security(),
         "image_pull_secrets": pull_secrets(args.config.pull_secrets),
         "init_containers": list(args.candidate),
-        "containers": [script_container("smoke", args.config.images.python, command, mounts, args.env)],
+        "containers": [script],
         "volumes": [SCRATCH, config_volume("smoke", files), account_volume("account"), *args.volumes],
     }
+    if args.candidate_pod:
+        script["security_context"] = UNPRIVILEGED
+        pod.update(args.candidate_pod)
+    return pod
 
 
 def backend_test(config: StackConfig, backend: Backend, standing: ModelBackend) -> SmokeTestArgs:

@@ -8,8 +8,9 @@ from typing import get_args
 
 from pydantic import JsonValue, ValidationError
 
-from config import explain, lock_policy, policy
+from config import explain, lock_policy, migration_policy, policy
 from config.errors import ConfigError, Problem
+from config.legacy import Adopted, folder_of, load_adopted
 from config.lock import Lock
 from config.model import StackConfig
 from config.secrecy import HIDDEN, key_path, problem
@@ -19,23 +20,51 @@ MASTER_KEY = "master_key"
 """The one key whose value may be encrypted."""
 
 
-def load_file(path: Path, lock: Lock | None = None) -> StackConfig:
+def load_file(path: Path, lock: Lock | None = None, *, stack: str | None = None) -> StackConfig:
     """The stack config in `Pulumi.<stack>.yaml`; without a lock nothing is known of its models.
 
+    `stack` is for a file of another name: what was adopted lies below its name.
     Raises UserError where the file cannot be read as a stack file, ConfigError with all problems of a stage.
     """
     values = read(path)
-    return checked(values, lock, encrypted=[name for name, value in values.items() if _holds_encrypted(value)])
+    folder = folder_of(stack or path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
+    return checked(values, lock, encrypted=_encrypted(values), folder=folder)
+
+
+def load_unadopted(path: Path) -> StackConfig:
+    """The same as far as a file can tell alone: before its gateway was adopted, and before its models were locked."""
+    values = read(path)
+    return _sound(values, _encrypted(values))
 
 
 def checked(
-    values: Mapping[str, JsonValue], lock: Lock | None = None, *, encrypted: Collection[str] = ()
+    values: Mapping[str, JsonValue],
+    lock: Lock | None = None,
+    *,
+    encrypted: Collection[str] = (),
+    folder: Path | None = None,
 ) -> StackConfig:
     """A stack config from plain JSON values by top-level field; a scalar may come as text, as Pulumi hands it over.
 
-    `encrypted` names the fields that hold an encrypted value. Raises ConfigError: first with every problem of
-    the schema, then with every problem of the policy, then with what the lock lacks or does not allow.
+    `encrypted` names the fields that hold an encrypted value, `folder` holds what was adopted. Raises ConfigError:
+    first with every problem of the schema, then with every problem of the policy, then with what the lock lacks or
+    does not allow.
     """
+    config = _sound(values, encrypted)
+    if config.gateway.mode == "adopt" and folder:
+        config = config.with_adopted(load_adopted(folder) or Adopted())
+    if problems := migration_policy.problems(config):
+        raise ConfigError(tuple(problems))
+    if lock is None:
+        return config
+    config = config.with_lock(lock)
+    if problems := lock_policy.problems(config):
+        raise ConfigError(tuple(problems))
+    return config
+
+
+def _sound(values: Mapping[str, JsonValue], encrypted: Collection[str]) -> StackConfig:
+    """Right in shape and policy."""
     plain = {name: _typed(name, value) for name, value in values.items() if name not in {*encrypted, MASTER_KEY}}
     # What was encrypted is never passed on: both ways in know only that it is there.
     master_key = {MASTER_KEY: {"secure": HIDDEN}} if MASTER_KEY in encrypted else {}
@@ -48,11 +77,6 @@ def checked(
         problems += [problem for problem in explain.problems(error) if problem.key not in refused]
         raise ConfigError(tuple(problems)) from None
     if problems or (problems := policy.problems(config)):
-        raise ConfigError(tuple(problems))
-    if lock is None:
-        return config
-    config = config.with_lock(lock)
-    if problems := lock_policy.problems(config):
         raise ConfigError(tuple(problems))
     return config
 
@@ -91,6 +115,10 @@ def scalar(name: str) -> type | None:
     field = StackConfig.model_fields.get(name)
     kinds = {field.annotation, *get_args(field.annotation)} if field else set[object]()
     return next((kind for kind in (bool, int) if kind in kinds), None)
+
+
+def _encrypted(values: Mapping[str, JsonValue]) -> list[str]:
+    return [name for name, value in values.items() if _holds_encrypted(value)]
 
 
 def _holds_encrypted(value: JsonValue) -> bool:

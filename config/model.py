@@ -7,6 +7,7 @@ from pydantic import Field, PrivateAttr
 
 from config import sizing
 from config.backend import Backend, PinnedBackend, PoolBackend, Served
+from config.legacy import Adopted, Legacy
 from config.lock import Lock
 from config.parts import (
     GRACE,
@@ -66,26 +67,40 @@ class StackConfig(Frozen):
     hub: Hub = Hub()
     gateway: Gateway
     frontend: Frontend = Frontend()
+    legacy: Legacy = Legacy()
     migration: Migration = Migration()
     master_key: Encrypted | None = Field(
         default=None, description="LiteLLM's master key, where no Secret holds it yet; encrypted values only"
     )
 
     _lock: Lock = PrivateAttr(default=Lock())
+    _adopted: Adopted = PrivateAttr(default=Adopted())
 
     def with_lock(self, lock: Lock) -> "StackConfig":
         """The same config, whose backends know what the lock says of their models."""
-        # a new one: what a copy has worked out already, it has worked out without the lock
+        return self._with(lock, self._adopted)
+
+    def with_adopted(self, adopted: Adopted) -> "StackConfig":
+        """The same config, which knows what ran before."""
+        return self._with(self._lock, adopted)
+
+    def _with(self, lock: Lock, adopted: Adopted) -> "StackConfig":
+        # a new one: what a copy has worked out already, it has worked out without them
         made = type(self).model_construct(
             self.model_fields_set, **{name: getattr(self, name) for name in type(self).model_fields}
         )
-        made._lock = lock  # noqa: SLF001 - its own class
+        made._lock, made._adopted = lock, adopted  # noqa: SLF001 - its own class
         return made
 
     @property
     def lock(self) -> Lock:
         """What is known of the models."""
         return self._lock
+
+    @property
+    def adopted(self) -> Adopted:
+        """What ran before; empty in mode deploy."""
+        return self._adopted
 
     @property
     def has_master_key(self) -> bool:

@@ -267,6 +267,9 @@ class Gateway(Frozen):
 
     mode: Literal["deploy", "adopt"] = Field(default="deploy", description="run our own, or patch one that runs")
     config_map: DnsName = Field(default="litellm-config", description="name, or in mode deploy the name's beginning")
+    config_key: SecretDataKey = Field(
+        default="config.yaml", description="key of an adopted ConfigMap that holds LiteLLM's document"
+    )
     deployment: DnsLabel = Field(
         default="llm-gateway",
         max_length=46,  # its smoke test's Job is <name>-smoke-<10 of a hash>
@@ -281,7 +284,10 @@ class Frontend(Frozen):
     """The LibreChat in front of the gateway."""
 
     mode: Literal["none", "adopt"] = Field(default="none", description="leave it alone, or patch one that runs")
-    config_map: DnsName = Field(default="librechat-config", description="ConfigMap that holds librechat.yaml")
+    config_map: DnsName = Field(default="librechat-config", description="ConfigMap that holds LibreChat's document")
+    config_key: SecretDataKey = Field(
+        default="librechat.yaml", description="key of an adopted ConfigMap that holds that document"
+    )
     deployment: DnsLabel = Field(default="librechat", description="name of the Deployment")
     endpoint_name: str = Field(default="llama.cpp", min_length=1, description="what the model picker calls us")
     api_key_variable: EnvName = Field(
@@ -294,4 +300,12 @@ class Migration(Frozen):
 
     phase: Literal["parallel", "test", "cutover", "frontend", "done"] = Field(
         default="parallel", description="the step that stands; moved one at a time"
+    )
+    soak_hours: int = Field(default=24, ge=0, description="hours in phase frontend before done is let through")
+    keep_aliases: bool = Field(
+        default=True, description="in phase done legacy names still answer, although no list shows them"
+    )
+    renamed: bool = Field(
+        default=False,
+        description="chats, presets and agents in LibreChat no longer name legacy routes, so it need not list them",
     )

@@ -239,16 +239,6 @@ def plain_secret(config: StackConfig) -> Iterator[Problem]:
             yield Problem(key=key_path(where), value=HIDDEN, remedy=remedy)
 
 
-def not_built_yet(config: StackConfig) -> Iterator[Problem]:
-    """What has a key but does nothing yet. Whoever builds one of these deletes its line here."""
-    if config.gateway.mode == "adopt":
-        yield problem(("gateway", "mode"), "adopt", "is not built yet: write deploy")
-    if config.frontend.mode == "adopt":
-        yield problem(("frontend", "mode"), "adopt", "is not built yet: write none")
-    if config.migration.phase != "parallel":
-        yield problem(("migration", "phase"), config.migration.phase, "is not built yet: write parallel")
-
-
 REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     name_taken,
     alias_as_name,
@@ -271,7 +261,6 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     frontend_name_taken,
     router_swaps,
     plain_secret,
-    not_built_yet,
 )
 
 

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from config.errors import UserError
 from config.kubeconfig import require_context
+from config.legacy import folder_of
 from config.load import MASTER_KEY, checked, scalar
 from config.lock import LOCK_FILE, load_lock
 from config.lock_policy import warnings
@@ -26,9 +27,10 @@ def load_pulumi(lock_file: Path | None = LOCK_FILE) -> StackConfig:
     prefix = f"{NAMESPACE}:"
     texts = {key.removeprefix(prefix): text for key, text in CONFIG.get().items() if key.startswith(prefix)}
     encrypted = [name for name in texts if is_config_secret(prefix + name)]
+    values = {name: _value(name, text) for name, text in texts.items()}
     try:
         lock = load_lock(lock_file) if lock_file else None
-        config = checked({name: _value(name, text) for name, text in texts.items()}, lock, encrypted=encrypted)
+        config = checked(values, lock, encrypted=encrypted, folder=folder_of(pulumi.get_stack()))
         require_context(config.cluster.context)  # a first preview passes without: nothing is read then
     except UserError as error:
         raise pulumi.RunError(str(error)) from None

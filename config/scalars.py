@@ -27,6 +27,11 @@ Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/[^\s]*)?$", examples=["h
 
 # Names of the hub become parts of paths and URLs: no part of them may begin with a dot.
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63, examples=["GLM-4.7-Flash"])]
+# What somebody else's gateway routes: any text that stays on one line.
+RouteName = Annotated[
+    str,
+    Field(pattern=r"^[^\s\x00-\x1f]([^\x00-\x1f]*[^\s\x00-\x1f])?$", max_length=253, examples=["general-chat"]),
+]
 Repo = Annotated[
     str,
     Field(

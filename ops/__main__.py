@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from config.errors import UserError
+from config.kubeconfig import require_context
 from local import machine
 from local.bring_up import bring_up, build_tools, sole_user
 from local.console import run_command, say
@@ -19,6 +21,7 @@ from local.stack_state import pulumi_environment
 from local.system import require_linux_root
 from local.toolchain import ensure
 from local.uv import uv_command
+from ops.adopt import adopt
 from ops.chat import QUESTION, curl_line, first_reply
 from ops.engine import Engine, local_engine, own_engine, refuse_running
 from ops.fit import print_fit
@@ -26,8 +29,9 @@ from ops.kube import Kube
 from ops.pin import pin
 from ops.preflight import preflight
 from ops.smoke import smoke
-from ops.stack import Stack, read_stack, stack_file
+from ops.stack import ROOT, Stack, read_stack, read_unadopted, stack_file
 from ops.verify import print_table, verify
+from ops.worktree import Checkout
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -85,6 +89,20 @@ def run_smoke(stack: StackName = "local", config_file: ConfigFile = None) -> Non
         raise typer.Exit(1)
 
 
+@app.command("adopt")
+def run_adopt(
+    stack: Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml names what is adopted")],
+    config_file: ConfigFile = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="put keys into their Secret without asking")] = False,
+) -> None:
+    """Read the LiteLLM and LibreChat that run, and write legacy/<STACK>/ and the stack file's legacy part."""
+    chosen = read_unadopted(stack, config_file)
+    kube = _kube(chosen)
+    require_context(kube.context)
+    adopt(chosen, kube, lambda question: yes or _agrees(question))
+
+
 @app.command("pin")
 def run_pin(
     stack: Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml is read and written")],
@@ -128,6 +146,73 @@ def run_rename(
         raise UserError("--undo goes alone: --map and --apply are for renaming.")
     else:
         undo_renaming(undo)
+
+
+@app.command("history")
+def run_history(
+    stack: StackName = "local",
+    config_file: ConfigFile = None,
+    *,
+    last: Annotated[int, typer.Option(min=1, help="how many updates, counted from the newest")] = 30,
+) -> None:
+    """List what was applied when, of which commit, what it changed, and whether a rollback can go there."""
+    from ops.updates import show_history  # noqa: PLC0415 - as with lock
+
+    chosen = read_stack(stack, config_file)
+    _kube(chosen, "pulumi")
+    show_history(chosen.name, Checkout(folder=ROOT, file=chosen.file), last)
+
+
+@app.command("rollback")
+def run_rollback(  # noqa: PLR0913 - each is an option of its own
+    stack: StackName = "local",
+    config_file: ConfigFile = None,
+    *,
+    to: Annotated[str | None, typer.Option(help="a commit, or a time: what stood then; else the update before")] = None,
+    keep: Annotated[list[str] | None, typer.Option(help="a key of the stack file that stays as it is today")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show it, and change nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="roll back without asking")] = False,
+    allow_deletes: Annotated[
+        bool, typer.Option("--allow-deletes", help="let claims, namespaces, providers and what is protected go")
+    ] = False,
+    online: Annotated[bool, typer.Option("--online", help="fetch packages that uv's cache lacks")] = False,
+) -> None:
+    """Bring a stack back to an earlier update, and hold it there until `resume`."""
+    from ops.restored_checks import look_first, smoke_there  # noqa: PLC0415 - as with lock
+    from ops.rollback import Wishes, roll_back  # noqa: PLC0415
+
+    chosen = read_stack(stack, config_file)
+    wishes = Wishes(
+        to=to, dry_run=dry_run, agreed=yes, allow_deletes=allow_deletes, online=online, keep=tuple(keep or ())
+    )
+    with ExitStack() as held:
+        if chosen.is_local:
+            held.enter_context(sole_user(_own_machine(chosen)))
+        kube = _kube(chosen, "pulumi")
+        roll_back(
+            _pulumi(chosen),
+            Checkout(folder=ROOT, file=chosen.file),
+            wishes,
+            before=partial(look_first, kube),
+            after=smoke_there,
+        )
+
+
+@app.command("resume")
+def run_resume(
+    stack: StackName = "local",
+    config_file: ConfigFile = None,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="apply without asking (a local stack never asks)")] = False,
+) -> None:
+    """Lift a rollback's hold: apply this checkout, after a preview."""
+    from ops.hold import lift  # noqa: PLC0415 - as with lock
+
+    chosen = read_stack(stack, config_file)
+    with ExitStack() as held:
+        if chosen.is_local:
+            held.enter_context(sole_user(_own_machine(chosen)))
+        lift(_engine(chosen), agreed=yes or chosen.is_local)
 
 
 @app.command()
@@ -201,16 +286,28 @@ def _kube(stack: Stack, *tools: str) -> Kube:
     return Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace)
 
 
+def _agrees(question: str) -> bool:
+    """What the person at the terminal says; UserError where there is none."""
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} Nobody is there to answer: run it again with YES=1.")
+    return typer.confirm(question, err=True)
+
+
 def _engine(stack: Stack) -> Engine:
     """Pulumi for the stack, once the cluster was found to hold all that the stack names."""
     kube = _kube(stack, "pulumi")
-    # Pulumi's Python host starts the program with uv
-    os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
     preflight(stack.config, kube, stack.name)
     print_fit(stack.config)
-    engine = local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
+    engine = _pulumi(stack)
     engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
     return engine
+
+
+def _pulumi(stack: Stack) -> Engine:
+    """Pulumi for the stack, whatever the cluster has."""
+    # Pulumi's Python host starts the program with uv
+    os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
+    return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
 
 
 if __name__ == "__main__":

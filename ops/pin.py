@@ -15,6 +15,7 @@ from config.secrecy import key_path, problem
 from config.stack_file import read
 from ops.registry import digest, open_client
 from ops.replace import replace_file
+from ops.stack_edit import node_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def _edited(text: str, edits: Mapping[Where, tuple[str, str]]) -> str:
     replaced: dict[tuple[int, int], str] = {}
     problems: list[Problem] = []
     for where, (before, after) in edits.items():
-        node = _node(root, where)
+        node = node_at(root, where)
         start, end = (node.start_mark.index, node.end_mark.index) if node else (0, 0)
         # A scalar's text has its quotes, its tag and its anchor with it.
         if text[start:end].count(before) == 1:
@@ -105,19 +106,3 @@ def _edited(text: str, edits: Mapping[Where, tuple[str, str]]) -> str:
     for (start, end), new in sorted(replaced.items(), reverse=True):
         text = text[:start] + new + text[end:]
     return text
-
-
-def _node(root: yaml.Node | None, where: Where) -> yaml.Node | None:
-    """What stands at a path of our keys; None where a merge brings it in."""
-    top, *rest = where
-    # As config.stack_file takes a top-level key.
-    node = _child(_child(root, "config"), str(top), f"{NAMESPACE}:{top}", f"{NAMESPACE}:config:{top}")
-    for part in rest:
-        node = node.value[part] if isinstance(node, yaml.SequenceNode) else _child(node, part)
-    return node
-
-
-def _child(node: yaml.Node | None, *names: str | int) -> yaml.Node | None:
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    return next((value for key, value in node.value if key.value in names), None)

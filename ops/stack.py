@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import UserError
-from config.load import load_file
+from config.load import load_file, load_unadopted
 from config.lock import load_lock
 from config.model import StackConfig
 from local.paths import CONTEXT
@@ -33,7 +33,13 @@ def read_stack(name: str, file: Path | None = None) -> Stack:
     A model that is not in the lock is refused, as `pulumi up` will refuse it.
     """
     path = stack_file(name, file)
-    return Stack(name=name, file=path, config=load_file(path, load_lock()))
+    return Stack(name=name, file=path, config=load_file(path, load_lock(), stack=name))
+
+
+def read_unadopted(name: str, file: Path | None = None) -> Stack:
+    """The same stack, as far as its file can tell before its gateway was adopted and its models were locked."""
+    path = stack_file(name, file)
+    return Stack(name=name, file=path, config=load_unadopted(path))
 
 
 def stack_file(name: str, file: Path | None = None) -> Path:

@@ -11,8 +11,8 @@ from config.errors import UserError
 from config.load import load_file
 from config.lock import load_lock
 from render.document import to_yaml
-from render.librechat import librechat
-from render.litellm import litellm
+from render.librechat import frontend_text
+from render.litellm import gateway_text
 from render.llama_server import router_presets
 from render.llama_swap import llama_swap
 
@@ -27,14 +27,14 @@ def documents() -> None:
 
 @app.command("litellm")
 def print_litellm(file: StackFile) -> None:
-    """Print LiteLLM's config.yaml."""
-    sys.stdout.write(to_yaml(litellm(load_file(file, load_lock()))))
+    """Print LiteLLM's document."""
+    sys.stdout.write(gateway_text(load_file(file, load_lock())))
 
 
 @app.command("librechat")
 def print_librechat(file: StackFile) -> None:
-    """Print LibreChat's librechat.yaml."""
-    sys.stdout.write(to_yaml(librechat(load_file(file, load_lock()))))
+    """Print LibreChat's document."""
+    sys.stdout.write(frontend_text(load_file(file, load_lock())))
 
 
 @app.command("pool")

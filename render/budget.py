@@ -5,9 +5,13 @@ the gateway waits longer than all three, llama-swap's health check longer than t
 than the longest request that it may hold.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from config.backend import Backend, PoolBackend
+from config.legacy import part
 from config.model import StackConfig
 
 DRAIN_MARGIN_SECONDS = 10
@@ -18,6 +22,8 @@ PULL_SECONDS = 1200
 """What a server's image may take to come: llama.cpp's for a GPU hold several GB."""
 SMOKE_SECONDS = 180
 """What a smoke test may take for one loaded model, its own retries included."""
+LITELLM_SECONDS = 6000
+"""What LiteLLM 1.106.2 waits for an answer where nothing is written (`DEFAULT_REQUEST_TIMEOUT_SECONDS`)."""
 GATEWAY_START_SECONDS = 300
 """What LiteLLM may take until it is ready (7 s idle, 27 s under load were measured on 2 cores)."""
 
@@ -64,5 +70,25 @@ def budget(backend: Backend) -> Budget:
 
 
 def longest_request(config: StackConfig) -> int:
-    """The most seconds that the gateway may hold one request."""
-    return max(budget(backend).request for backend in config.backends)
+    """The most seconds that the gateway may hold one request; a legacy route's count in every phase."""
+    ours = (budget(backend).request for backend in config.backends)
+    return max(*ours, *(_adopted_seconds(config) if config.adopted.litellm else ()))
+
+
+def _adopted_seconds(config: StackConfig) -> Iterator[int]:
+    """The timeouts of the adopted routes, by the keys in which LiteLLM's router looks for them."""
+    document = config.adopted.routes
+    router, settings = part(document, "router_settings"), part(document, "litellm_settings")
+    shared = [router.get("timeout"), router.get("stream_timeout"), settings.get("request_timeout")]
+    for entry in config.adopted.entries:
+        own = [entry["litellm_params"].get(key) for key in ("timeout", "stream_timeout", "request_timeout")]
+        written = [it for it in own if it is not None] or [it for it in shared if it is not None]
+        yield from (_seconds(it) for it in written or [LITELLM_SECONDS])
+
+
+def _seconds(timeout: Any) -> int:  # noqa: ANN401 - YAML
+    """A timeout as it stands in the document; of a variable nobody knows."""
+    try:
+        return math.ceil(float(timeout))
+    except (TypeError, ValueError):
+        return LITELLM_SECONDS

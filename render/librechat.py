@@ -1,8 +1,11 @@
 """LibreChat's `librechat.yaml`: one endpoint, the gateway, and the model names that users pick from."""
 
+from typing import cast
+
+from config.legacy import Parsed, listed_name, part
 from config.model import StackConfig
 from config.parts import Runtime
-from render.document import Document
+from render.document import Document, to_yaml
 from render.smoke import gateway_url
 
 CONFIG_VERSION = "1.3.17"
@@ -32,14 +35,48 @@ def endpoint(config: StackConfig) -> Document:
         "baseURL": f"{gateway_url(config)}/v1",
         "apiKey": f"${{{frontend.api_key_variable}}}",
         "models": {"default": list(config.exposed_names), "fetch": False},
-        "tokenConfig": {
-            served.name: _token_config(served.runtime) for backend in config.backends for served in backend.models
-        },
+        "tokenConfig": _token_configs(config),
         "titleConvo": True,
         # the chat's own model, while it answers: any other, or a later time, could make a pool swap for a title
         "titleModel": "current_model",
         "titleTiming": "immediate",
     }
+
+
+def frontend_text(config: StackConfig) -> str:
+    """The text that LibreChat reads; an adopted one, byte for byte, until the phase that lists our names."""
+    if config.frontend.mode == "none":
+        return to_yaml(librechat(config))
+    if config.migration.phase in {"parallel", "test", "cutover"}:
+        return config.adopted.librechat
+    return to_yaml(_adopted(config))
+
+
+def _adopted(config: StackConfig) -> Document:
+    """The adopted document, whose endpoint lists our names."""
+    document = config.adopted.picker
+    custom = [
+        _relisted(config, entry) if entry["name"] == config.frontend.endpoint_name else entry
+        for entry in document["endpoints"]["custom"]
+    ]
+    return {**document, "endpoints": {**document["endpoints"], "custom": custom}}
+
+
+def _relisted(config: StackConfig, entry: Parsed) -> Document:
+    """Our names first, then those of the adopted list that still answer."""
+    models = part(entry, "models")
+    gone = {*config.exposed_names, *(config.legacy.replaced if config.migration.renamed else ())}
+    kept = [it for it in cast("list[object]", models.get("default") or []) if listed_name(it) not in gone]
+    made: Document = {**entry, "models": {**models, "default": [*config.exposed_names, *kept]}}
+    if "tokenConfig" in entry:
+        ours, told = _token_configs(config), part(entry, "tokenConfig")
+        moved = {old: ours[new] for old, new in config.legacy.replaced.items() if old in told}
+        made["tokenConfig"] = {**told, **moved, **ours}
+    return made
+
+
+def _token_configs(config: StackConfig) -> dict[str, Document]:
+    return {served.name: _token_config(served.runtime) for backend in config.backends for served in backend.models}
 
 
 def _token_config(runtime: Runtime) -> Document:

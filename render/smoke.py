@@ -4,7 +4,7 @@ from config.backend import Backend, PoolBackend, Served
 from config.model import StackConfig
 from render.budget import GATEWAY_START_SECONDS, SMOKE_SECONDS, budget
 from render.document import Document, content_hash
-from render.litellm import api_base, route
+from render.litellm import Routed, gateway_routes
 from render.llama_server import SERVER_FLAGS, base_url, model_flags, model_record
 from render.llama_swap import llama_swap
 
@@ -26,7 +26,7 @@ def backend_expectation(config: StackConfig, backend: Backend, pods: Document) -
 
 
 def gateway_expectation(config: StackConfig, url: str, content: str) -> Document:
-    """The gateway at `url` lists exactly the exposed names and sends each to its backend.
+    """The gateway at `url` lists exactly the names of this phase and sends each to its backend.
 
     `content` is that of the gateway's pod without its routes: a route passed once passes again where both are the same.
     """
@@ -34,15 +34,7 @@ def gateway_expectation(config: StackConfig, url: str, content: str) -> Document
         "namespace": config.cluster.namespace,
         "url": url,
         "start_seconds": GATEWAY_START_SECONDS,
-        "models": [
-            {
-                **_asked(backend, served),
-                "content": content_hash([content, route(config, backend, served)]),
-                "api_base": api_base(config, backend),
-            }
-            for backend in config.backends
-            for served in backend.models
-        ],
+        "models": [_asked_through(routed, content) for routed in gateway_routes(config)],
     }
 
 
@@ -61,6 +53,19 @@ def _asked(backend: Backend, served: Served) -> Document:
     """`skip_passed`: a model that an earlier test found in order, and that did not change since, is not asked again."""
     skip_passed = isinstance(backend, PoolBackend) and backend.smoke == "changed" and served.locked is not None
     return {"name": served.name, "deadline_seconds": budget(backend).smoke, "skip_passed": skip_passed}
+
+
+def _asked_through(routed: Routed, content: str) -> Document:
+    """A name as the gateway answers to it; a legacy one has no deadline of a backend's."""
+    legacy = {"name": routed.name, "deadline_seconds": SMOKE_SECONDS, "skip_passed": False}
+    asked = _asked(routed.backend, routed.served) if routed.backend and routed.served else legacy
+    return {
+        **asked,
+        "name": routed.name,
+        "content": content_hash([content, *(routed.entries or [routed.alias])]),
+        "api_base": routed.api_base,
+        **({"hidden": True} if routed.hidden else {}),
+    }
 
 
 def _weights(backend: Backend, served: Served) -> Document:

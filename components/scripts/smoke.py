@@ -76,11 +76,17 @@ def check_backend(config: dict[str, Any], options: Options, run: Run, cluster: S
 
 
 def check_gateway(config: dict[str, Any], options: Options, run: Run, cluster: Server) -> str:
-    """The gateway lists exactly the names, and the backend that answers each is the right one."""
+    """The gateway lists exactly the names, and the backend that answers each is the right one.
+
+    A hidden name answers without being listed; one without a backend is listed, and left alone: what it leads to is not
+    ours to ask, and may cost.
+    """
     run.begin(config["start_seconds"])
     server = Server(options.url or config["url"], os.environ.get("LITELLM_MASTER_KEY"), run)
-    _check_names(server, [model["name"] for model in config["models"]], "the gateway")
-    asked, passed = _to_ask(config, options, cluster)
+    listed = [model["name"] for model in config["models"] if not model.get("hidden")]
+    _check_names(server, listed, "the gateway")
+    ours = [model for model in config["models"] if model["api_base"] is not None]
+    asked, passed = _to_ask({**config, "models": ours}, options, cluster)
     for model in asked:
         run.begin(model["deadline_seconds"])
         name, base = model["name"], model["api_base"]
@@ -95,7 +101,7 @@ def check_gateway(config: dict[str, Any], options: Options, run: Run, cluster: S
 def _verdict(what: str, asked: list[dict[str, Any]], passed: list[str], more: str = "") -> str:
     kept = f"unchanged since they passed: {', '.join(passed)}" if passed else ""
     named = f"{', '.join(model['name'] for model in asked)}: {what}{more}" if asked else ""
-    return f"ok: {'; '.join(filter(None, (named, kept)))}"
+    return f"ok: {'; '.join(filter(None, (named, kept))) or 'every name is listed, and none is ours to ask'}"
 
 
 def _to_ask(config: dict[str, Any], options: Options, cluster: Server) -> tuple[list[dict[str, Any]], list[str]]:

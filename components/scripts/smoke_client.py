@@ -1,6 +1,6 @@
-"""What smoke.py asks servers with: one deadline for all of a run, and whole answers or none.
+"""What scripts ask servers with: one deadline for all of a run, and whole answers or none.
 
-Lies beside smoke.py in pods: nothing but the standard library of Python 3.9 or newer.
+Lies beside them in pods: nothing but the standard library of Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -91,12 +91,17 @@ class Server:
         self._run = run
         self._tls = tls
 
-    def ask(self, path: str, body: dict[str, Any] | None = None) -> Answer:
-        """The whole answer, of whatever status; Failure where there is none by the deadline."""
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, *, method: str = "", content: str = "application/json"
+    ) -> Answer:
+        """The whole answer, of whatever status; Failure where there is none by the deadline.
+
+        Without a method it is a POST where there is a body, else a GET; `content` is the body's type.
+        """
         self._run.doing = f"asking {self.url}{path}"
         while True:
             try:
-                answer = self._once(path, body)
+                answer = self._once(path, body, method or ("GET" if body is None else "POST"), content)
                 if answer.status not in _AWAY:
                     return answer
                 reason = f"HTTP {answer.status}: {self.quoted(answer.text)}"
@@ -111,8 +116,8 @@ class Server:
         line = " ".join((text.replace(self._token, "***") if self._token else text).split())
         return repr(line if len(line) <= 200 else f"{line[:200]}…")  # noqa: PLR2004 - enough to know an error by
 
-    def _once(self, path: str, body: dict[str, Any] | None) -> Answer:
-        headers = {"Connection": "close", "Content-Type": "application/json"}
+    def _once(self, path: str, body: dict[str, Any] | None, method: str, content: str) -> Answer:
+        headers = {"Connection": "close", "Content-Type": content}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         address = urlsplit(self.url)
@@ -124,7 +129,7 @@ class Server:
             connection.connect()
             line = cast("socket", connection.sock)  # the response reads from it when the connection has let go of it
             data = None if body is None else json.dumps(body)
-            connection.request("GET" if body is None else "POST", address.path + path, data, headers)
+            connection.request(method, address.path + path, data, headers)
             with connection.getresponse() as response:
                 return self._read(response, line)
 

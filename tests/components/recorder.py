@@ -55,6 +55,8 @@ class Recorder(Mocks):
         return (args.resource_id or f"{args.name}-id", inputs)
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        if args.token.endswith(":readStackOutputs"):
+            return {"outputs": {}}, []
         raise AssertionError(f"unexpected call of {args.token}")
 
     def one(self, kind: str, name: str = "") -> dict[str, Any]:

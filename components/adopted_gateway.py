@@ -1,0 +1,249 @@
+"""The LiteLLM gateway in mode `adopt`: one that runs already gets our routes, and everything else of it stays."""
+
+from typing import cast
+
+import pulumi
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
+
+from components.access import ACCOUNT, service_account
+from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
+from components.content import config_map, job
+from components.gateway_routes import (
+    ENDPOINT_REMOVAL_SECONDS,
+    KEY_ANNOTATION,
+    ROLLED_SECONDS,
+    Candidate,
+    GatewayRoutesArgs,
+    candidate_test,
+    drain_seconds,
+)
+from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
+from components.patches import MANAGER, config_map_patch, deployment_patch, left_in_place
+from components.pods import (
+    SCRATCH,
+    account_volume,
+    config_volume,
+    pod_security,
+    pull_secrets,
+    script_container,
+    scripts,
+    secret_env,
+    timeouts,
+)
+from components.smoke_test import SmokeTest
+from config.model import StackConfig
+from render.budget import longest_request
+from render.document import content_hash, to_json
+from render.litellm import gateway_text
+
+DRAINS = "llama-chat/drains"
+"""The annotation of the gateway's pods that drain; its value is the hash of what they were made of."""
+PROGRESS_SECONDS = 600
+"""Kubernetes' own default of `progressDeadlineSeconds`."""
+SERVERS_THAT_CUT = ("--run_gunicorn", "--run_hypercorn", "--run_granian")
+PATIENCE_SECONDS = 120
+"""How long a handover waits for a moment in which an old pod answers nothing; after that it ends its connections."""
+STEPS_SECONDS = 600
+"""What a handover may take beside the new pods' start and the old pods' last answers."""
+
+
+class AdoptedGateway(pulumi.ComponentResource):
+    """A candidate of the adopted pod with the new routes, then the live ConfigMap and Deployment, patched.
+
+    The candidate runs in the smoke test's own pod: until it was asked every name, nothing of the live gateway changes.
+    The adopted pods end without a drain: the handover, a Job, replaces them without losing a request before the
+    Deployment is patched. From then on each change rolls pods that drain, one by one. (`kubectl rollout undo` does not
+    lead back behind the handover: the adopted Deployment lies in `legacy/<stack>/gateway.yaml`.)
+
+    Neither the ConfigMap nor the Deployment is read here: their whole content, keys and all, would be in the state.
+    """
+
+    ready: pulumi.Resource
+    """What comes after the gateway waits for it."""
+
+    def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("llama-chat:gateway:AdoptedGateway", name, None, opts)
+        config, gateway = args.config, args.config.gateway
+        namespace, text = config.cluster.namespace, gateway_text(config)
+        patch = gateway_patch(config, text)
+        warn_of_servers_that_cut(config)
+        workers = LegacyWorkers(f"{name}-legacy", LegacyWorkersArgs(config=config), pulumi.ResourceOptions(parent=self))
+        files, files_map = config_map(
+            gateway.config_map,
+            namespace=namespace,
+            app=gateway.deployment,
+            data={gateway.config_key: text},
+            parent=self,
+        )
+        after = (*args.after, *workers.serving, files_map)
+        test = candidate_test(config, adopted_candidate(config, files), after)
+        candidate = SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job
+        protect = config.migration.phase != "parallel"
+        routes = config_map_patch(
+            f"{name}-routes",
+            namespace=namespace,
+            config_map=gateway.config_map,
+            data={gateway.config_key: text},
+            opts=left_in_place(self, after=[candidate], protect=protect),
+        )
+        handover = self._handover(config, patch, routes)
+        key = {KEY_ANNOTATION: args.key_version} if args.key_version else {}
+        self.ready = deployment_patch(
+            f"{name}-deployment",
+            namespace=namespace,
+            deployment=gateway.deployment,
+            spec=_annotated(patch, key),
+            opts=left_in_place(
+                self,
+                after=[routes, handover],
+                protect=protect,
+                timeouts=timeouts(gateway.replicas * ROLLED_SECONDS, drain=drain_seconds(config)),
+            ),
+        )
+        workers.retire((self.ready,))
+        self.register_outputs({"config_map": gateway.config_map, "deployment": gateway.deployment})
+
+    def _handover(self, config: StackConfig, patch: Object, after: pulumi.Resource) -> Job:
+        name, namespace = f"{config.gateway.deployment}-drain", config.cluster.namespace
+        plan = handover_plan(config, patch)
+        sources = ("handover.py", "handover_pods.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py")
+        files, files_map = config_map(
+            name,
+            namespace=namespace,
+            app=name,
+            data={"handover.json": to_json(plan), **scripts(*sources)},
+            parent=self,
+        )
+        command = ["/handover/handover.py", "--config", "/handover/handover.json"]
+        mounts = {"handover": "/handover", "account": ACCOUNT}
+        env = secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret)
+        access = service_account(name, namespace, handover_rules(config), self)
+        return job(
+            name,
+            namespace=namespace,
+            pod={
+                "service_account_name": name,
+                "automount_service_account_token": False,
+                "security_context": pod_security(),
+                "image_pull_secrets": pull_secrets(config.pull_secrets),
+                "containers": [script_container("handover", config.images.python, command, mounts, env)],
+                "volumes": [SCRATCH, config_volume("handover", files), account_volume("account")],
+            },
+            deadline_seconds=ROLLED_SECONDS + PATIENCE_SECONDS + drain_seconds(config) + STEPS_SECONDS,
+            parent=self,
+            after=[after, files_map, *access],
+        )
+
+
+def gateway_patch(config: StackConfig, text: str) -> Object:
+    """What the live Deployment's `spec` states of ours: so many pods, never fewer while they change, that drain."""
+    adopted = config.adopted.gateway
+    spec, pod = cast("Object", adopted)["spec"], pod_spec(adopted)
+    grace = max(drain_seconds(config), pod.get("terminationGracePeriodSeconds", 0))
+    ours = _drained(config, _server(config))
+    # all by name: Pulumi compares lists place by place
+    containers = [ours if it["name"] == ours["name"] else {"name": it["name"]} for it in pod["containers"]]
+    template = {"terminationGracePeriodSeconds": grace, "containers": containers}
+    return {
+        "replicas": config.gateway.replicas,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        # as they are: a handover holds them for a while
+        **{name: spec[name] for name in ("minReadySeconds",) if spec.get(name)},
+        "progressDeadlineSeconds": spec.get("progressDeadlineSeconds", PROGRESS_SECONDS),
+        "template": {
+            "metadata": {"annotations": {DRAINS: content_hash([text, template])}},
+            "spec": template,
+        },
+    }
+
+
+def _drained(config: StackConfig, server: Object) -> Object:
+    """What the server's container states of ours; a hook and a probe of its own stay."""
+    drain = {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))}
+    named = {"name": server["name"], "env": [{"name": it["name"]} for it in server.get("env", ())]}
+    stated = with_env(named, drain, *legacy_keys(config))
+    if "preStop" not in server.get("lifecycle", {}):
+        stated["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}}
+    if "readinessProbe" not in server:
+        # without one a pod gets requests before it listens
+        probe = {"httpGet": {"path": "/health/readiness", "port": _port(config)}}
+        stated["readinessProbe"] = {**probe, "periodSeconds": 2, "timeoutSeconds": 5}
+    return stated
+
+
+def adopted_candidate(config: StackConfig, files: str) -> Candidate:
+    """The adopted pod with the new document, as sidecars of the smoke test."""
+    gateway, pod = config.gateway, pod_spec(config.adopted.gateway)
+    containers = copied(pod, with_env(_server(config), *legacy_keys(config)))
+    return Candidate(
+        containers=containers,
+        volumes=copied_volumes(pod, gateway.config_map, gateway.config_key, files),
+        content=content_hash(containers),
+        port=_port(config),
+        pod=around_a_copy(pod, list(config.pull_secrets)),
+    )
+
+
+def legacy_keys(config: StackConfig) -> list[Object]:
+    """The keys that the adopted document held in plain, as variables from the Secret that holds them now."""
+    secret = config.legacy.keys_secret
+    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in config.legacy.keys]
+
+
+def handover_plan(config: StackConfig, patch: Object) -> Object:
+    """handover.json."""
+    return {
+        "namespace": config.cluster.namespace,
+        "deployment": config.gateway.deployment,
+        "manager": MANAGER,
+        "patch": patch,
+        "mark": DRAINS,
+        "start_seconds": ROLLED_SECONDS,
+        "settle_seconds": ENDPOINT_REMOVAL_SECONDS,
+        "patience_seconds": PATIENCE_SECONDS,
+        "drain_seconds": drain_seconds(config),
+        "port": _port(config),
+    }
+
+
+def handover_rules(config: StackConfig) -> list[PolicyRuleArgsDict]:
+    """What the handover may do: with pods and ReplicaSets, which have no fixed names, in the whole namespace."""
+    return [
+        {"api_groups": [""], "resources": ["pods"], "verbs": ["list", "patch", "delete"]},
+        {"api_groups": [""], "resources": ["services"], "verbs": ["list"]},
+        {"api_groups": ["apps"], "resources": ["replicasets"], "verbs": ["get", "list", "delete"]},
+        {
+            "api_groups": ["apps"],
+            "resources": ["deployments"],
+            "resource_names": [config.gateway.deployment],
+            "verbs": ["get", "patch"],
+        },
+    ]
+
+
+def warn_of_servers_that_cut(config: StackConfig) -> None:
+    """LiteLLM's other servers end answers half a minute after they are told to, or sooner, whatever we state."""
+    server = _server(config)
+    words = [*server.get("command", ()), *server.get("args", ())]
+    if other := next((flag for flag in SERVERS_THAT_CUT if flag in " ".join(words)), None):
+        pulumi.warn(
+            f"{config.gateway.deployment} runs LiteLLM with {other}: that server cuts long answers when its pod is "
+            f"replaced. Take {other} out of its arguments before you go on: uvicorn, the default, does not cut them."
+        )
+
+
+def _server(config: StackConfig) -> Object:
+    return reader(pod_spec(config.adopted.gateway), config.gateway.config_map)
+
+
+def _port(config: StackConfig) -> int:
+    """Where LiteLLM listens in its pod; the Service's port may be another one."""
+    ports = [it["containerPort"] for it in _server(config).get("ports", ())]
+    return ports[0] if ports and config.gateway.port not in ports else config.gateway.port
+
+
+def _annotated(patch: Object, more: dict[str, pulumi.Output[str]]) -> Object:
+    template = patch["template"]
+    annotations = {**template["metadata"]["annotations"], **more}
+    return {**patch, "template": {**template, "metadata": {"annotations": annotations}}}

@@ -1,0 +1,116 @@
+"""What somebody else has changed since, in what the stack adopted: seen before the stack would write over it."""
+
+from collections.abc import Iterator
+from itertools import islice, product
+
+from config.errors import ConfigError, Problem
+from config.legacy import MAKE_ADOPT
+from config.model import StackConfig
+from config.parts import Migration
+from ops.adopt import difference
+from ops.inline_keys import Reader, hidden, inline_keys, references, referred
+from ops.kube import Kube, name_of
+from ops.live import Live, owned, read_live, released, secret_values, unfit
+from render.librechat import frontend_text
+from render.litellm import gateway_text
+
+PHASES = ("parallel", "test", "cutover", "frontend", "done")
+SHOWN_LINES = 60
+
+
+def drift(config: StackConfig, kube: Kube) -> list[Problem]:
+    """All that is not as the stack knows it: documents, objects that are named, and who else writes them.
+
+    A document is let through that is the adopted one, or what any phase of the stack makes of it, or what the stack's
+    own patch was the last to write: an earlier stack file made that.
+    """
+    return list(_drift(config, kube)) if config.gateway.mode == "adopt" else []
+
+
+def _drift(config: StackConfig, kube: Kube) -> Iterator[Problem]:
+    for part in ("gateway", "frontend") if config.frontend.mode == "adopt" else ("gateway",):
+        try:
+            live = read_live(config, kube, part)
+        except ConfigError as error:
+            yield from error.problems
+            continue
+        yield from unfit(config, live)
+        yield from _changed(config, live)
+        if part == "gateway":
+            yield from _keys(config, kube, live)
+    yield from _workers(config, kube)
+
+
+def _changed(config: StackConfig, live: Live) -> Iterator[Problem]:
+    gateway = live.part == "gateway"
+    key = (config.gateway if gateway else config.frontend).config_key
+    adopted = config.adopted.litellm if gateway else config.adopted.librechat
+    if live.text == adopted or f"f:{key}" in owned(live.config_map).get("f:data", {}):
+        return
+    if gateway and _same_without_keys(live.text, adopted):
+        return
+    if live.text in {_text(config, live, *it) for it in product(PHASES, (False, True), (False, True))}:
+        return
+    reader: Reader = "litellm" if gateway else "librechat"
+    expected = gateway_text(config) if gateway else frontend_text(config)
+    lines = list(difference(hidden(expected, reader), hidden(live.text, reader)))
+    diff = "\n".join(islice(lines, SHOWN_LINES)) + (
+        f"\n  … {len(lines) - SHOWN_LINES} more" if lines[SHOWN_LINES:] else ""
+    )
+    again = MAKE_ADOPT if config.migration.phase == "parallel" else f"go back to phase parallel, and {MAKE_ADOPT}"
+    remedy = f"somebody has changed its {key} since: put it back, or {again}. What it should say, and says:\n{diff}"
+    yield Problem(key=f"llama-chat:{live.part}.config_map", value=name_of(live.config_map), remedy=remedy)
+
+
+def _text(config: StackConfig, live: Live, phase: str, keep_aliases: bool, renamed: bool) -> str:  # noqa: FBT001 - one of many
+    """What a phase makes of the document."""
+    migration = Migration.model_validate({"phase": phase, "keep_aliases": keep_aliases, "renamed": renamed})
+    other = config.model_copy(update={"migration": migration})
+    return gateway_text(other) if live.part == "gateway" else frontend_text(other)
+
+
+def _same_without_keys(live: str, adopted: str) -> bool:
+    """Whether only `make adopt` lies between them: it took the keys out of what it wrote down."""
+    try:
+        return referred(live) == referred(adopted)
+    except ValueError:
+        return False
+
+
+def _keys(config: StackConfig, kube: Kube, live: Live) -> Iterator[Problem]:
+    """A Secret that lacks a key, or does not hold the one that the live document does."""
+    legacy = config.legacy
+    if not legacy.keys or not legacy.keys_secret:
+        return
+    where, secret = "llama-chat:legacy.keys_secret", legacy.keys_secret
+    missing = sorted(set(legacy.keys) - set(kube.secret_keys(secret) or ()))
+    if missing:
+        yield Problem(key=where, value=secret, remedy=f"holds no {', '.join(missing)}: {MAKE_ADOPT}")
+        return
+    try:
+        standing = {it.path: it.value for it in inline_keys(live.text, "litellm")}
+    except ValueError:
+        return
+    named = references(config.adopted.litellm)
+    held = secret_values(kube, secret) if standing else {}
+    other = sorted(
+        {named[path] for path, value in standing.items() if path in named and held.get(named[path]) != value}
+    )
+    if other:
+        remedy = f"the live document has another {', '.join(other)} than this Secret: {MAKE_ADOPT}"
+        yield Problem(key=where, value=secret, remedy=remedy)
+
+
+def _workers(config: StackConfig, kube: Kube) -> Iterator[Problem]:
+    """Deployments of legacy routes that are not there, or that somebody would start again."""
+    standing = {name_of(it): it for it in kube.listed("deployments")}
+    for number, route in enumerate(config.legacy.routes):
+        if route.deployment is None:
+            continue
+        key = f"llama-chat:legacy.routes[{number}].deployment"
+        found = standing.get(route.deployment)
+        if found is None:
+            remedy = f"namespace {kube.namespace} has no such Deployment: it has {', '.join(sorted(standing))}"
+            yield Problem(key=key, value=route.deployment, remedy=remedy)
+        elif not config.legacy.gitops_released and (problem := released(key, found)):
+            yield problem
