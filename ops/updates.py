@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -11,7 +10,7 @@ from ops.changes import changed, phase
 from ops.choice import local_time, obstacle, standing
 from ops.history import Record, read_history
 from ops.hold import read_hold
-from ops.verify import PLAIN_WIDTH
+from ops.table import show
 from ops.worktree import Checkout
 
 TITLES = ("ended", "took", "result", "phase", "commit", "what changed", "rollback")
@@ -26,9 +25,6 @@ def show_history(stack: str, checkout: Checkout, last: int) -> None:
 
 def print_updates(records: Sequence[Record], checkout: Checkout, last: int) -> None:
     """The table, on stdout; what is long wraps."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PLAIN_WIDTH)
     table = Table(*(Column(title, overflow="fold") for title in TITLES), box=None)
     now = standing(records)
     for index in reversed(range(len(records))[-last:]):
@@ -43,7 +39,7 @@ def print_updates(records: Sequence[Record], checkout: Checkout, last: int) -> N
             Text(_told(before, record)),
             Text("stands" if index == now else _verdict(record, checkout)),
         )
-    console.print(table)
+    show(table)
     if len(records) > last:
         say(f"{len(records) - last} older ones are left out: LAST={len(records)} (--last) shows all")
 

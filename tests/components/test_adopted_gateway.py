@@ -328,7 +328,7 @@ def test_a_value_in_plain_of_the_adopted_pod_is_in_its_copy_alone_encrypted_in_t
 
 
 def test_the_program_adopts_and_makes_no_gateway_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_pulumi(_lock: object) -> StackConfig:
+    def load_pulumi() -> StackConfig:
         return adopting("cutover")
 
     monkeypatch.setattr(program, "load_pulumi", load_pulumi)
