@@ -6,7 +6,7 @@ PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: up preview verify smoke adopt history rollback resume pin lock rename comment down status tools cluster check bench
-.PHONY: test test-config test-render test-components test-scripts test-ops test-local test-e2e
+.PHONY: test test-full test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
 	$(RUN) python -m ops up --stack $(STACK) $(if $(YES),--yes)
@@ -78,6 +78,10 @@ bench:
 
 test:
 	$(PYTEST)
+
+# with what takes long too: every fault in every phase of a migration
+test-full:
+	$(PYTEST) -m ''
 
 test-config:
 	$(PYTEST) tests/config

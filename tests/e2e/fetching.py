@@ -14,7 +14,7 @@ from components.model_backend import FETCH_SCRIPTS
 from components.pods import USER, scripts
 from local.hub.repo import Repo
 from local.paths import cache_dir
-from tests.e2e.conftest import ROOT, Line
+from tests.e2e.line import ROOT, Line
 
 NAMESPACE, OWNER = "fetch", "llama-chat-test"
 CLAIM: dict[str, Any] = {"persistentVolumeClaim": {"claimName": "models"}}

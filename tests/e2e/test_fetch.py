@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from local.machine import layout, process
-from tests.e2e.conftest import ROOT, Line
 from tests.e2e.fetching import OWNER, Fetching
+from tests.e2e.line import ROOT, Line
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 SIZE = 40 * 2**20

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT, Line, rolled
+from tests.e2e.line import ROOT, Line, rolled
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 MODEL = "gemma-3-270m"

@@ -11,7 +11,7 @@ import yaml
 
 from local.toolchain import ensure
 from tests.components.manifests import manifests
-from tests.e2e.conftest import ROOT, Line
+from tests.e2e.line import ROOT, Line
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 STACKS = ("prod", "staging")

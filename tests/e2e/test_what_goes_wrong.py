@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from local.paths import cache_dir
-from tests.e2e.conftest import ROOT, Line, server_told
+from tests.e2e.line import ROOT, Line, server_told
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
@@ -51,6 +51,7 @@ def kill_when(moment: Callable[[], bool], command: list[str], env: Mapping[str, 
 
 def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
     """Kill `make up` at a moment."""
+    line.as_filed = False
     kill_when(moment, ["-m", "ops", "up", "--config-file", str(file)], line.env, line.scratch / "killed.log")
 
 
@@ -79,6 +80,7 @@ def test_layers_that_silently_stay_on_the_cpu_fail_the_update(standing: Line) ->
     assert "runs on the CPU" in failed.stdout
 
 
+@pytest.mark.full
 def test_a_kill_in_the_middle_of_pulumi_up_is_repaired_by_the_next(standing: Line) -> None:
     locks = standing.instance.state / "pulumi" / ".pulumi" / "locks"
     before = standing.pod("llama-static-a")["metadata"]["uid"]
@@ -107,6 +109,7 @@ def test_a_node_that_is_gone_comes_back_with_its_role(standing: Line) -> None:
     assert standing.pod("llama-static-a")["spec"]["nodeName"] == "gpu-static-a"
 
 
+@pytest.mark.full
 def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> None:
     line.down()
     file = ROOT / "Pulumi.local.yaml"
@@ -114,6 +117,7 @@ def test_a_kill_while_the_nodes_start_is_repaired_by_the_next(line: Line) -> Non
     assert "gemma-3-270m: " in line.up()
 
 
+@pytest.mark.full
 def test_a_kill_during_a_build_is_repaired_by_the_next(standing: Line, tmp_path: Path) -> None:
     cache = tmp_path / "llama-chat"
     (cache / "tools").mkdir(parents=True)
@@ -126,6 +130,7 @@ def test_a_kill_during_a_build_is_repaired_by_the_next(standing: Line, tmp_path:
     def building() -> bool:
         return any((cache / "tools").glob(".building-*")) and (cache / "logs" / "coredns.log").exists()
 
+    standing.as_filed = False
     kill_when(building, ["-m", "ops", "up"], env, tmp_path / "killed.log")
     assert not list((cache / "tools").glob("coredns-*"))
     again = standing.ops("up", env=env)

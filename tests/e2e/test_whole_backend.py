@@ -1,37 +1,19 @@
 """Every model answers; each change rolls what it concerns and nothing else, and users lose no request to it."""
 
-import asyncio
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from local.paths import cache_dir
-from local.stack_state import MASTER_KEY, secret
-from tests.e2e.conftest import ROOT, Line, rolled, rolled_at_last, server_told
-from tests.e2e.load import Load
+from tests.e2e.line import ROOT, Line, rolled, rolled_at_last, server_told
+from tests.e2e.load import under_load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 NAMES = ("gemma-3-270m", "tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dirac")
 BASE = "http://{}.ai.svc.cluster.local:8080/v1"
-
-
-@contextmanager
-def under_load(line: Line, *models: str, clients: int = 8, seconds: float = 300) -> Generator[Load]:
-    """Paced clients of the gateway beside what the block does; they end with it, or after so long."""
-    load = Load(f"http://127.0.0.1:{line.instance.gateway_port}/v1", secret(line.instance, MASTER_KEY), list(models))
-    users = threading.Thread(target=lambda: asyncio.run(load.run(clients, seconds)))
-    users.start()
-    try:
-        yield load
-    finally:
-        load.stop = True
-        users.join()
 
 
 def test_make_up_ends_with_a_reply_from_every_model(standing: Line) -> None:
@@ -97,8 +79,12 @@ def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: L
             "s#llama-static-b.ai#llama-static-a.ai#",
             "tiny-ada: answered by http://llama-static-a.ai.svc.cluster.local:8080/v1, expected",
         ),
-        ("wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists"),
-        ("missing-name", "/model_name: tiny-ada/,/Connection: close/d", "/v1/models lists"),
+        pytest.param(
+            "wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists", marks=pytest.mark.full
+        ),
+        pytest.param(
+            "missing-name", "/model_name: tiny-ada/,/Connection: close/d", "/v1/models lists", marks=pytest.mark.full
+        ),
     ],
 )
 def test_a_wrong_route_fails_in_the_candidate_while_users_keep_the_old_ones(

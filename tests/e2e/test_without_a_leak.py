@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.conftest import ROOT, Line
+from tests.e2e.line import ROOT, Line
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
