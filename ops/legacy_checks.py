@@ -29,7 +29,7 @@ def _unchanged(config: StackConfig, kube: Kube) -> str:
     found = [str(problem).partition("\n")[0] for problem in drift(config, kube)]
     if found:
         raise UserError("; ".join(found))
-    return "documents, Deployments and keys are as the stack knows them"
+    return "documents and keys are as the stack knows them"
 
 
 def _stopped(kube: Kube, name: str) -> str:
