@@ -82,8 +82,8 @@ def starting_again(config: StackConfig, kube: Kube, nodes: Mapping[str, Object])
         for resource, count in taken(template).items():
             held = {host: holders(kube, host, resource) for host in fitting}
             left = [_left(_allocatable(node, resource), held[host], resource) for host, node in fitting.items()]
-            if max(left, default=0) < count:
-                pods = names(pod for each in held.values() for pod in each) or "no pod"
+            pods = names(pod for each in held.values() for pod in each)
+            if pods and max(left) < count:
                 remedy = (
                     f"starts again in phase {config.migration.phase}, and none of its nodes ({', '.join(fitting)}) has "
                     f"{count} {resource} free: {pods} has them. Take a role of this stack's out first (make up), or "

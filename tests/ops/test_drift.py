@@ -137,10 +137,11 @@ def test_a_change_that_cannot_be_shown_is_told_so(cluster: Cluster) -> None:
 
 def test_a_gateway_that_users_cannot_reach_is_told(cluster: Cluster) -> None:
     del cluster.objects["service", "llm-gateway"]
-    assert told(cluster) == [
+    (line,) = told(cluster)
+    assert line == (
         "llama-chat:gateway.port: 4000: Service llm-gateway, by which users reach the gateway, is not there: correct "
         "the port, or it"
-    ]
+    )
 
 
 def test_a_key_that_somebody_has_exchanged_is_told_and_not_written_over(cluster: Cluster) -> None:
