@@ -86,8 +86,8 @@ def starting_again(config: StackConfig, kube: Kube, nodes: Mapping[str, Object])
             if pods and max(left) < count:
                 remedy = (
                     f"starts again in phase {config.migration.phase}, and none of its nodes ({', '.join(fitting)}) has "
-                    f"{count} {resource} free: {pods} has them. Take a role of this stack's out first (make up), or "
-                    "leave the phase as it was"
+                    f"{count} {resource} free: {pods} has them. Free one (a role of this stack's: take it out, then "
+                    "make up), or leave the phase as it was"
                 )
                 yield Problem(key=f"llama-chat:legacy.routes[{number}].deployment", value=name_of(live), remedy=remedy)
 

@@ -235,3 +235,4 @@ def test_a_deployment_that_stood_still_before_may_stand_still(standing: Standing
     assert set(live.red()) == {("vllm-code", "scaled to 0")}
     set_strength(live.kube.objects["deployment", "vllm-code"], 0)
     assert live.red() == {}
+    assert "code-chat" not in {asked["model"] for asked in live.server.asked}
