@@ -73,10 +73,9 @@ def again(subject: str, left: Object, now: str, *options: str) -> Object:
     template: Object = left["spec"]["template"]
     labels: dict[str, str] = template["metadata"].get("labels", {})
     pod: Object = {key: value for key, value in template["spec"].items() if key != "initContainers"}
-    pod["containers"] = [
-        {**container, "command": [*container["command"], "--all", *options]} for container in pod["containers"]
-    ]
-    mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+    containers: list[Object] = pod["containers"]
+    pod["containers"] = [{**it, "command": [*it["command"], "--all", *options]} for it in containers]
+    mounted = {mount["name"] for it in containers for mount in it["volumeMounts"]}
     pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] in mounted]
     return {
         "apiVersion": "batch/v1",
