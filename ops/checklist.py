@@ -10,7 +10,7 @@ from ops.forward import one_line
 FAULTS = (UserError, OSError, LookupError, TypeError, ValueError, AttributeError)
 """What a look may end with: the reason itself, or that an object or a document has another shape than is read."""
 
-Group = Literal["backend", "router", "frontend"]
+Group = Literal["backend", "router", "frontend", "legacy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Check:
 
     group: Group
     subject: str
-    """What was looked at: a backend, a model, the gateway, a ConfigMap."""
+    """What was looked at: a backend, a name, a Deployment, a ConfigMap."""
     what: str
     ok: bool
     detail: str

@@ -1,7 +1,7 @@
 """What somebody else has changed since, in what the stack adopted: seen before the stack would write over it."""
 
 from collections.abc import Iterator
-from itertools import islice, product
+from itertools import product
 
 from config.errors import ConfigError, Problem
 from config.legacy import MAKE_ADOPT
@@ -10,7 +10,7 @@ from config.parts import Migration
 from ops.adopt import difference
 from ops.inline_keys import Reader, hidden, inline_keys, references, referred
 from ops.kube import Kube, name_of
-from ops.live import Live, owned, read_live, released, secret_values, unfit
+from ops.live import Live, owned, read_live, released, secret_values, serving, unfit
 from render.librechat import frontend_text
 from render.litellm import gateway_text
 
@@ -38,6 +38,10 @@ def _drift(config: StackConfig, kube: Kube) -> Iterator[Problem]:
         yield from _changed(config, live)
         if part == "gateway":
             yield from _keys(config, kube, live)
+    try:
+        serving(config, kube)
+    except ConfigError as error:
+        yield from error.problems
     yield from _workers(config, kube)
 
 
@@ -53,13 +57,22 @@ def _changed(config: StackConfig, live: Live) -> Iterator[Problem]:
         return
     reader: Reader = "litellm" if gateway else "librechat"
     expected = gateway_text(config) if gateway else frontend_text(config)
-    lines = list(difference(hidden(expected, reader), hidden(live.text, reader)))
-    diff = "\n".join(islice(lines, SHOWN_LINES)) + (
-        f"\n  … {len(lines) - SHOWN_LINES} more" if lines[SHOWN_LINES:] else ""
-    )
     again = MAKE_ADOPT if config.migration.phase == "parallel" else f"go back to phase parallel, and {MAKE_ADOPT}"
-    remedy = f"somebody has changed its {key} since: put it back, or {again}. What it should say, and says:\n{diff}"
-    yield Problem(key=f"llama-chat:{live.part}.config_map", value=name_of(live.config_map), remedy=remedy)
+    remedy = f"somebody has changed its {key} since: put it back, or {again}"
+    told = "\n".join((remedy, *_shown(hidden(expected, reader), hidden(live.text, reader))))
+    yield Problem(key=f"llama-chat:{live.part}.config_map", value=name_of(live.config_map), remedy=told)
+
+
+def _shown(expected: str, found: str) -> Iterator[str]:
+    """The lines that differ, without what may be a secret."""
+    lines = list(difference(expected, found))[2:]  # the first two name the sides
+    if not lines:
+        yield "  (the difference is in a key or at a line's end: not shown)"
+        return
+    yield "  (- is what it should say, + what it says)"
+    yield from lines[:SHOWN_LINES]
+    if lines[SHOWN_LINES:]:
+        yield f"  … {len(lines) - SHOWN_LINES} more"
 
 
 def _text(config: StackConfig, live: Live, phase: str, keep_aliases: bool, renamed: bool) -> str:  # noqa: FBT001 - one of many

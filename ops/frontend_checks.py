@@ -2,88 +2,101 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import cast
 
-import yaml
-
-from config.backend import Backend
 from config.errors import UserError
+from config.legacy import Parsed, librechat_document, listed_name, part
 from config.model import StackConfig
 from config.naming import is_alias
 from local.console import say
 from ops.checklist import Check, made
 from ops.forward import Gateway, quoted
-from ops.kube import Kube, Object
-from render.budget import budget
-from render.smoke import gateway_url
+from ops.kube import Kube
+from ops.rollout import full_strength
+from ops.router_checks import request_seconds, server
+from render.librechat import frontend_text
+from render.litellm import Routed, gateway_routes
+
+Look = Callable[[Parsed, Parsed], str]
+"""What is seen of an endpoint's entry, and of the one that is expected; UserError where it is wrong."""
 
 
 def frontend_checks(config: StackConfig, kube: Kube, reach: Callable[[], Gateway]) -> Iterator[Check]:
-    """The checks of the model picker's document, then a conversation with a model of each backend."""
-    looks: dict[str, Callable[[StackConfig, Object], str]] = {
+    """The checks of the model picker's document, then a conversation with each server behind the gateway.
+
+    What is expected is the document that the stack renders in this phase. Of an adopted one all but the names is as it
+    was found, and the rows say so.
+    """
+    frontend = config.frontend
+    if frontend.mode == "adopt":
+        # it reads the document at its start alone
+        strength = partial(full_strength, kube, frontend.deployment)
+        yield made("frontend", frontend.deployment, "at full strength", strength)
+    same = partial(_same, " as adopted" if frontend.mode == "adopt" else "")
+    looks: dict[str, Look] = {
         "models.default": _picker,
         "no role alias": _no_alias,
-        "models.fetch": _no_fetch,
-        "baseURL": _base_url,
-        "titleModel": _title_model,
+        "models.fetch": lambda found, expected: same(*(part(it, "models").get("fetch") for it in (found, expected))),
+        "baseURL": lambda found, expected: same(found.get("baseURL"), expected.get("baseURL")),
+        # any other is one that the gateway may not know, or that makes a pool swap for a title
+        "titleModel": lambda found, expected: same(found.get("titleModel"), expected.get("titleModel")),
     }
     for what, look in looks.items():
-        seen = partial(_of_endpoint, config, kube, look)
-        yield made("frontend", config.frontend.config_map, what, seen)
-    for backend in config.backends:
-        # of a pool the one that its last completion left loaded
-        model = backend.models[-1].name
-        yield made("frontend", model, "conversation", partial(_conversation, backend, model, reach))
+        yield made("frontend", frontend.config_map, what, partial(_of_endpoint, config, kube, look))
+    # of a pool the name that its last completion left loaded
+    last = {routed.api_base: routed for routed in gateway_routes(config) if routed.api_base and not routed.hidden}
+    for routed in last.values():
+        yield made("frontend", routed.name, "conversation", partial(_conversation, routed, reach))
 
 
-def _of_endpoint(config: StackConfig, kube: Kube, look: Callable[[StackConfig, Object], str]) -> str:
-    """What `look` sees of our entry in `librechat.yaml`; UserError where there is none."""
+def _of_endpoint(config: StackConfig, kube: Kube, look: Look) -> str:
+    """What `look` sees of our entry in LibreChat's document; UserError where there is none."""
     frontend = config.frontend
-    text: str = kube.get("configmap", frontend.config_map)["data"]["librechat.yaml"]
+    key = frontend.config_key if frontend.mode == "adopt" else "librechat.yaml"
+    text: str = kube.get("configmap", frontend.config_map)["data"][key]
+    return look(_endpoint(config, key, text), _endpoint(config, key, frontend_text(config)))
+
+
+def _endpoint(config: StackConfig, key: str, text: str) -> Parsed:
+    name = config.frontend.endpoint_name
     try:
-        entries: list[Object] = yaml.safe_load(text)["endpoints"]["custom"]
-    except yaml.YAMLError as error:
-        raise UserError(f"librechat.yaml is no YAML: {error}") from None
+        entries: list[Parsed] = librechat_document(text)["endpoints"]["custom"]
+    except ValueError as error:
+        raise UserError(f"{key} {error}") from None
     for entry in entries:
-        if entry["name"] == frontend.endpoint_name:
-            return look(config, entry)
-    raise UserError(f"librechat.yaml has no endpoint named {frontend.endpoint_name} in endpoints.custom")
+        if entry["name"] == name:
+            return entry
+    raise UserError(f"{key} has no endpoint named {name} in endpoints.custom")
 
 
-def _picker(config: StackConfig, endpoint: Object) -> str:
-    listed, expected = ", ".join(map(str, endpoint["models"]["default"])), ", ".join(config.exposed_names)
-    if listed != expected:
-        raise UserError(f"lists {listed or 'nothing'}; expected {expected}")
+def _names(endpoint: Parsed) -> list[str]:
+    return [listed_name(it) for it in cast("list[object]", part(endpoint, "models").get("default") or [])]
+
+
+def _picker(found: Parsed, expected: Parsed) -> str:
+    listed = ", ".join(_names(found))
+    if _names(found) != _names(expected):
+        raise UserError(f"lists {listed or 'nothing'}; expected {', '.join(_names(expected))}")
     return listed
 
 
-def _no_alias(_: StackConfig, endpoint: Object) -> str:
-    aliases = [name for name in map(str, endpoint["models"]["default"]) if is_alias(name)]
-    if aliases:
-        raise UserError(f"users are shown roles instead of models: {', '.join(aliases)}")
-    return "none"
+def _no_alias(found: Parsed, expected: Parsed) -> str:
+    aliases = [name for name in _names(found) if is_alias(name)]
+    # no model of ours has such a name: those that are due are legacy ones
+    undue = [name for name in aliases if name not in _names(expected)]
+    if undue:
+        raise UserError(f"users are shown roles instead of models: {', '.join(undue)}")
+    return f"none but legacy names, which this phase lists: {', '.join(aliases)}" if aliases else "none"
 
 
-def _no_fetch(_: StackConfig, endpoint: Object) -> str:
-    return _same(endpoint["models"].get("fetch"), expected=False)
-
-
-def _base_url(config: StackConfig, endpoint: Object) -> str:
-    return _same(endpoint.get("baseURL"), expected=f"{gateway_url(config)}/v1")
-
-
-def _title_model(_: StackConfig, endpoint: Object) -> str:
-    # any other is one that the gateway may not know, or that makes a pool swap for a title
-    return _same(endpoint.get("titleModel"), expected="current_model")
-
-
-def _same(found: object, *, expected: object) -> str:
+def _same(remark: str, found: object, expected: object) -> str:
     if found != expected:
-        raise UserError(f"is {found!r}, expected {expected!r}")
-    return str(found)
+        raise UserError(f"is {found!r}, expected {expected!r}{remark}")
+    return f"{'absent' if found is None else found}{remark and f',{remark}'}"
 
 
-def _conversation(backend: Backend, model: str, reach: Callable[[], Gateway]) -> str:
+def _conversation(routed: Routed, reach: Callable[[], Gateway]) -> str:
     gateway = reach()
-    say(f"talking with {model}")
-    said = gateway.converse(model, budget(backend).request)
-    return f"{backend.name}: {len(said)} turns, each streamed to [DONE]: {quoted(said[-1])}"
+    say(f"talking with {routed.name}")
+    said = gateway.converse(routed.name, request_seconds(routed))
+    return f"{server(routed)}: {len(said)} turns, each streamed to [DONE]: {quoted(said[-1])}"

@@ -1,34 +1,20 @@
 """Look before you apply: what the stack names must exist, or nothing is changed."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from config.backend import Backend
 from config.errors import ConfigError, Problem, UserError
 from config.kubeconfig import require_context
 from config.model import StackConfig
-from config.parts import NO_GPU, SecretKey, Toleration
+from config.parts import SecretKey, Toleration
 from ops.claims import claims
-from ops.gpus import holders, names, taken, whole
+from ops.drift import drift
 from ops.kube import Kube, Object
+from ops.room import Owners, lacking, starting_again
 
 EXTERNAL_SECRETS = "externalsecrets.external-secrets.io"
 INSTANCE, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/part-of"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Ours:
-    """What this stack has made already."""
-
-    namespace: str
-    deployments: frozenset[str]
-
-    def role(self, pod: Object) -> str | None:
-        """The role whose Deployment a pod is of; None where it is of none of this stack's."""
-        name = _deployment(pod)
-        is_ours = pod["metadata"]["namespace"] == self.namespace and name in self.deployments
-        return name.removeprefix("llama-") if is_ours else None
 
 
 def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
@@ -42,66 +28,31 @@ def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
         )
     operator = bool(config.external_secrets) and EXTERNAL_SECRETS in kube.items("customresourcedefinitions")
     made = frozenset(name for name, labels in kube.labels("deployments").items() if _is_ours(labels, stack))
+    nodes, owners = cast("dict[str, Object]", kube.items("nodes")), Owners.of(config, made)
     problems = (
-        *_nodes(config, kube, _Ours(namespace=kube.namespace, deployments=made)),
+        *_nodes(config, kube, nodes, owners),
         *_storage(config, kube),
         *_namespace(config, kube),
         *_secrets(config, kube, operator=operator),
         *_strangers(config, kube, stack, operator=operator),
+        *_adopted(config, kube, stack, nodes),
     )
     if problems:
         raise ConfigError(problems)
 
 
-def _nodes(config: StackConfig, kube: Kube, ours: _Ours) -> Iterator[Problem]:
-    nodes = kube.items("nodes")
+def _nodes(config: StackConfig, kube: Kube, nodes: Mapping[str, Object], owners: Owners) -> Iterator[Problem]:
     for role, host in config.nodes.items():
         if host not in nodes:
             remedy = f"the cluster has no such node: it has {', '.join(sorted(nodes))}"
             yield Problem(key=f"llama-chat:nodes.{role}", value=host, remedy=remedy)
     for backend in config.backends:
         if backend.host in nodes:
-            node = cast("dict[str, Any]", nodes[backend.host])
+            node = nodes[backend.host]
             yield from (
                 Problem(key=f"llama-chat:nodes.{backend.role}", value=backend.host, remedy=remedy)
-                for remedy in (*_gpus(backend, node, kube, ours), *_taints(backend, node))
+                for remedy in (*lacking(backend, node, kube, owners), *_taints(backend, node))
             )
-
-
-def _gpus(backend: Backend, node: Object, kube: Kube, ours: _Ours) -> Iterator[str]:
-    """Too few GPUs that are free, or that there are at all."""
-    resource, wanted = backend.gpu.resource, backend.gpu.count
-    if resource == NO_GPU:
-        return
-    there = whole(node["status"].get("allocatable", {}).get(resource, "0"))
-    if there < wanted:
-        yield f"node {backend.host} has {there} of {resource}: correct the node, gpu or its driver"
-        return
-    # its own pods go before a new one comes
-    others = [pod for pod in holders(kube, backend.host, resource) if ours.role(pod) != backend.role]
-    free = max(0, there - sum(taken(pod)[resource] for pod in others))
-    if free < wanted:
-        yield f"of {there} {resource} {free} are free, {wanted} wanted: {'; '.join(_remedies(others, ours))}"
-
-
-def _remedies(others: list[Object], ours: _Ours) -> Iterator[str]:
-    """What to do about the pods that have the GPUs."""
-    strangers = [pod for pod in others if ours.role(pod) is None]
-    if strangers:
-        yield f"stop {names(strangers)}, or name another node"
-    for role in sorted({role for role in map(ours.role, others) if role}):
-        pods = names(pod for pod in others if ours.role(pod) == role)
-        yield (
-            f"{pods} is this stack's role {role}: take that out first (pulumi state unprotect for its claim, then"
-            " make up), then add this one"
-        )
-
-
-def _deployment(pod: Object) -> str:
-    """The Deployment that a pod is of, by its ReplicaSet's name; labels alone may be a debugging copy's."""
-    owners: list[Object] = pod["metadata"].get("ownerReferences", [])
-    replica_sets = (str(owner["name"]) for owner in owners if owner["kind"] == "ReplicaSet")
-    return next(replica_sets, "").rpartition("-")[0]
 
 
 def _is_ours(labels: Mapping[str, str], stack: str) -> bool:
@@ -174,16 +125,21 @@ def _secret(key: str, secret: SecretKey, kube: Kube) -> Iterator[Problem]:
 
 
 def _strangers(config: StackConfig, kube: Kube, stack: str, *, operator: bool) -> Iterator[Problem]:
-    """Objects of somebody else's: the provider would take them over without a word (pulumi-kubernetes 4278)."""
+    """Objects of somebody else's: the provider would take them over without a word (pulumi-kubernetes 4278).
+
+    What is adopted is somebody else's.
+    """
     keys = {backend.name: "llama-chat:statics[].role" for backend in config.pinned}
     keys |= {backend.name: "llama-chat:pools[].role" for backend in config.pooled}
-    keys[config.gateway.deployment] = "llama-chat:gateway.deployment"
+    if config.gateway.mode == "deploy":
+        keys[config.gateway.deployment] = "llama-chat:gateway.deployment"
     external = {secret.name: f"{key}.name" for key, secret in _named_secrets(config) if secret.external}
     secrets = dict(external)
     if config.has_master_key:
         secrets[config.gateway.master_key_secret.name] = "llama-chat:gateway.master_key_secret.name"
     kinds = {"deployments": keys, "services": keys}
-    kinds["configmaps"] = {config.frontend.config_map: "llama-chat:frontend.config_map"}
+    if config.frontend.mode == "none":
+        kinds["configmaps"] = {config.frontend.config_map: "llama-chat:frontend.config_map"}
     if operator:
         kinds[EXTERNAL_SECRETS] = external
     standing = {kind: kube.labels(kind) for kind in kinds}
@@ -195,3 +151,13 @@ def _strangers(config: StackConfig, kube: Kube, stack: str, *, operator: bool) -
             if name in named and not _is_ours(labels, stack):
                 remedy = f"one of the {kind} has that name already and is not stack {stack}'s: choose another name"
                 yield Problem(key=named[name], value=name, remedy=remedy)
+
+
+def _adopted(config: StackConfig, kube: Kube, stack: str, nodes: Mapping[str, Object]) -> Iterator[Problem]:
+    """What is adopted must be there as the stack knows it, and be somebody else's."""
+    yield from drift(config, kube)
+    yield from starting_again(config, kube, nodes)
+    name = config.frontend.config_map
+    if config.frontend.mode == "adopt" and _is_ours(kube.labels("configmaps").get(name, {}), stack):
+        remedy = f"stack {stack} made it, in mode none, and would remove it now: have LibreChat read another one"
+        yield Problem(key="llama-chat:frontend.config_map", value=name, remedy=remedy)

@@ -67,14 +67,16 @@ def again(subject: str, left: Object, now: str, *options: str) -> Object:
     """A Job that runs the test of `left` again, asking every model.
 
     Its spec is that Job's in all else. Its own name is not the test's: the script takes what passed Jobs of that name
-    expected for found in order. A gateway's candidate does not run again: the one that users ask is asked.
+    expected for found in order. A gateway's candidate does not run again, nor are its volumes mounted: the one that
+    users ask is asked.
     """
     template: Object = left["spec"]["template"]
     labels: dict[str, str] = template["metadata"].get("labels", {})
-    pod = {key: value for key, value in template["spec"].items() if key != "initContainers"}
-    pod["containers"] = [
-        {**container, "command": [*container["command"], "--all", *options]} for container in pod["containers"]
-    ]
+    pod: Object = {key: value for key, value in template["spec"].items() if key != "initContainers"}
+    containers: list[Object] = pod["containers"]
+    pod["containers"] = [{**it, "command": [*it["command"], "--all", *options]} for it in containers]
+    mounted = {mount["name"] for it in containers for mount in it["volumeMounts"]}
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] in mounted]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -13,6 +13,7 @@ from ops.checklist import FAULTS, Check, explained
 from ops.forward import Gateway, open_gateway
 from ops.frontend_checks import frontend_checks
 from ops.kube import Kube
+from ops.legacy_checks import legacy_checks
 from ops.router_checks import router_checks
 from ops.table import show
 
@@ -24,7 +25,7 @@ def verify(config: StackConfig, kube: Kube) -> list[Check]:
         reach = _reach(config, kube, held)
         checks += router_checks(config, kube, reach)
         checks += frontend_checks(config, kube, reach)
-    return checks
+    return [*checks, *legacy_checks(config, kube)]
 
 
 def print_table(checks: Sequence[Check]) -> None:

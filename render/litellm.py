@@ -118,7 +118,10 @@ def _ours(config: StackConfig, backend: Backend, served: Served, *, name: str | 
 
 
 def _found(config: StackConfig, name: str) -> Routed:
-    """A legacy name as it was found; where one Deployment of the stack's namespace serves it, that is who answers."""
+    """A legacy name as it was found; where one Deployment of the stack's namespace serves it, that is who answers.
+
+    Nobody does where that Deployment had no pods.
+    """
     adopted = config.adopted
     # LiteLLM takes a name for an alias first
     alias = adopted.aliases.get(name)
@@ -126,7 +129,7 @@ def _found(config: StackConfig, name: str) -> Routed:
     entries = [entry for entry in adopted.entries if entry["model_name"] == target]
     bases = {entry["litellm_params"].get("api_base") for entry in entries}
     known = [base for base in bases if isinstance(base, str) and not base.startswith("os.environ/")]
-    ours = any(it.deployment for it in config.legacy.routes if it.name == name)
+    ours = any(it.deployment and it.replicas for it in config.legacy.routes if it.name == name)
     return Routed(
         name=name,
         api_base=known[0] if ours and len(bases) == len(known) == 1 else None,

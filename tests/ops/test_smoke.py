@@ -20,6 +20,7 @@ TAKEN_AWAY: Object = {
     "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
 }
 """A pod that its node's drain takes away is made anew."""
+MOUNTS = [{"name": "smoke", "mountPath": "/smoke"}]
 T = TypeVar("T")
 
 
@@ -55,8 +56,11 @@ def left_job(test: str, created: str = "2026-01-02T00:00:00Z", *, succeeded: boo
                 "metadata": {"creationTimestamp": None, "labels": {"app.kubernetes.io/name": test, **generated}},
                 "spec": {
                     "initContainers": [{"name": "litellm", "restartPolicy": "Always"}],
-                    "containers": [{"name": "smoke", "command": script}],
-                    "volumes": [{"name": "smoke", "configMap": {"name": f"{test}-abc"}}],
+                    "containers": [{"name": "smoke", "command": script, "volumeMounts": MOUNTS}],
+                    "volumes": [
+                        {"name": "smoke", "configMap": {"name": f"{test}-abc"}},
+                        {"name": "live-config", "configMap": {"name": "litellm-config"}},
+                    ],
                 },
             },
         },
@@ -173,9 +177,10 @@ def test_the_new_job_holds_nothing_that_was_generated_and_no_candidate() -> None
                     {
                         "name": "smoke",
                         "command": [*before["spec"]["template"]["spec"]["containers"][0]["command"], "--all"],
+                        "volumeMounts": MOUNTS,
                     }
                 ],
-                "volumes": before["spec"]["template"]["spec"]["volumes"],
+                "volumes": [{"name": "smoke", "configMap": {"name": "llm-gateway-smoke-abc"}}],
             },
         },
     }

@@ -181,6 +181,18 @@ def test_a_legacy_name_is_asked_at_its_own_server_until_a_model_of_ours_answers(
     assert [bases[phase]["general-chat"] for phase in PHASES] == [vllm, vllm, A, A, A]
 
 
+def test_a_legacy_name_whose_deployment_had_no_pods_is_asked_once_a_model_of_ours_answers() -> None:
+    values = {phase: adopting_values(phase) for phase in ("parallel", "cutover")}
+    for each in values.values():
+        each["legacy"]["routes"][0]["replicas"] = 0
+    bases = {
+        phase: {it.name: it.api_base for it in gateway_routes(stack_config(each).with_adopted(adopted()))}
+        for phase, each in values.items()
+    }
+    assert (bases["parallel"]["general-chat"], bases["cutover"]["general-chat"]) == (None, A)
+    assert bases["parallel"]["code-chat"] is not None
+
+
 def test_a_name_with_two_servers_is_listed_and_whoever_answers_may() -> None:
     second = LITELLM.replace("- model_name: code-chat", "- model_name: general-chat")
     found = {it.name: it for it in gateway_routes(adopting("test", adopted(litellm=second)))}
