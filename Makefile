@@ -5,7 +5,8 @@ RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
 export UV_PYTHON_DOWNLOADS = never
 
-.PHONY: up preview verify smoke adopt history rollback resume pin lock rename comment down status tools cluster check bench
+.PHONY: up preview verify smoke adopt promote demote retire destroy history rollback resume pin lock rename comment
+.PHONY: down status tools cluster check bench
 .PHONY: test test-full test-config test-render test-components test-scripts test-ops test-local test-e2e
 
 up:
@@ -23,6 +24,22 @@ smoke:
 # YES=1 puts keys that stand in LiteLLM's document into a Secret without asking
 adopt:
 	$(RUN) python -m ops adopt --stack $(STACK) $(if $(YES),--yes)
+
+# checks the stack, writes its next phase into its file and commits that; `make up` then goes there
+promote:
+	$(RUN) python -m ops promote --stack $(STACK)
+
+# TO=<an earlier phase>, else the one before; `make up` then goes there
+demote:
+	$(RUN) python -m ops demote --stack $(STACK) $(if $(TO),--to '$(TO)')
+
+# in phase done: saves, commits and removes what answered before; YES=1 does not ask
+retire:
+	$(RUN) python -m ops retire --stack $(STACK) $(if $(YES),--yes)
+
+# takes the whole stack away, but for its claims; YES=1 does not ask
+destroy:
+	$(RUN) python -m ops destroy --stack $(STACK) $(if $(YES),--yes)
 
 # the newest 30 updates, or LAST=<how many>
 history:

@@ -10,12 +10,14 @@ from components.node_roles import NodeRoles, NodeRolesArgs
 from components.smoke_test import SmokeTest, backend_test
 from components.static_backend import StaticBackend, StaticBackendArgs
 from components.swap_pool import SwapPool, SwapPoolArgs
+from config.gate import export_phase, respect_gate
 from config.hold import respect_hold
 from config.program import load_pulumi, master_key
 from render.smoke import gateway_url
 
 respect_hold()
 config = load_pulumi()
+reached = respect_gate(config)
 cluster = pulumi.ResourceOptions(providers=[provider(config)])
 
 foundation = Foundation("foundation", config, master_key(), cluster)
@@ -33,8 +35,8 @@ for backend in config.pooled:
 
 routes = GatewayRoutesArgs(config=config, key_version=foundation.key_version, after=tuple(tested))
 gateway = (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", routes, cluster)
-FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.ready,)), cluster)
+frontend = FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.ready,)), cluster)
 
 pulumi.export("gateway", gateway_url(config))
 pulumi.export("models", {served.name: backend.name for backend in config.backends for served in backend.models})
-pulumi.export("phase", config.migration.phase)
+export_phase(config, reached, (*gateway.last, *frontend.last))

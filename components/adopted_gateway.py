@@ -61,6 +61,8 @@ class AdoptedGateway(pulumi.ComponentResource):
 
     ready: pulumi.Resource
     """What comes after the gateway waits for it."""
+    last: tuple[pulumi.Resource, ...]
+    """Once these stand, the gateway's part of the phase does."""
 
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:AdoptedGateway", name, None, opts)
@@ -101,7 +103,7 @@ class AdoptedGateway(pulumi.ComponentResource):
                 timeouts=timeouts(gateway.replicas * ROLLED_SECONDS, drain=drain_seconds(config)),
             ),
         )
-        workers.retire((self.ready,))
+        self.last = (self.ready, *workers.stop((self.ready,)))
         self.register_outputs({"config_map": gateway.config_map, "deployment": gateway.deployment})
 
     def _handover(self, config: StackConfig, patch: Object, after: pulumi.Resource) -> Job:

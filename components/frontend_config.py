@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import pulumi
-from pulumi_kubernetes.core.v1 import ConfigMap, ConfigMapPatch
+from pulumi_kubernetes.core.v1 import ConfigMap
 
 from components.adopted_pod import Object
 from components.patches import config_map_patch, deployment_patch, left_in_place
@@ -36,24 +36,26 @@ class FrontendConfig(pulumi.ComponentResource):
     LibreChat, which reads it at its start alone, is then rolled in the way that it has.
     """
 
-    config_map: ConfigMap | ConfigMapPatch
+    last: tuple[pulumi.Resource, ...]
+    """Once these stand, users are shown the phase's names."""
 
     def __init__(self, name: str, args: FrontendConfigArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:frontend:FrontendConfig", name, None, opts)
         config, frontend = args.config, args.config.frontend
         text = frontend_text(config)
         if frontend.mode == "adopt":
-            self.config_map = self._patched(name, args, text)
+            self.last = self._patched(name, args, text)
         else:
-            self.config_map = ConfigMap(
+            ours = ConfigMap(
                 f"{name}-librechat",
                 metadata=metadata(config.cluster.namespace, frontend.config_map, "librechat-config"),
                 data={"librechat.yaml": text},
                 opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
             )
+            self.last = (ours,)
         self.register_outputs({"config_map": frontend.config_map})
 
-    def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> ConfigMapPatch:
+    def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> tuple[pulumi.Resource, ...]:
         config, frontend = args.config, args.config.frontend
         protect = config.migration.phase != "parallel"
         made = config_map_patch(
@@ -63,7 +65,7 @@ class FrontendConfig(pulumi.ComponentResource):
             data={frontend.config_key: text},
             opts=left_in_place(self, after=args.after, protect=protect),
         )
-        deployment_patch(
+        rolled = deployment_patch(
             f"{name}-deployment",
             namespace=config.cluster.namespace,
             deployment=frontend.deployment,
@@ -75,7 +77,7 @@ class FrontendConfig(pulumi.ComponentResource):
                 timeouts=timeouts(SCHEDULING_SECONDS + LIBRECHAT_START_SECONDS),
             ),
         )
-        return made
+        return made, rolled
 
 
 def frontend_patch(config: StackConfig, text: str) -> Object:

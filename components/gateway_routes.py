@@ -60,6 +60,8 @@ class GatewayRoutes(pulumi.ComponentResource):
     service: Service
     ready: pulumi.Resource
     """What comes after the gateway waits for it."""
+    last: tuple[pulumi.Resource, ...]
+    """Once these stand, the gateway does."""
 
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:GatewayRoutes", name, None, opts)
@@ -101,6 +103,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
         )
         self.ready = self.service
+        self.last = (self.ready,)
         self.register_outputs({"service": self.service.metadata.name, "config_map": files})
 
     def _candidate(self, config: StackConfig, files: str, after: tuple[pulumi.Resource, ...]) -> Job:

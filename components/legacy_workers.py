@@ -20,7 +20,8 @@ class LegacyWorkersArgs:
 class LegacyWorkers(pulumi.ComponentResource):
     """The number of pods of each: the adopted one, and none once the migration is done.
 
-    Going back from there starts them again, and the gateway waits for them: it routes to what answers.
+    Going back from there starts them again, and the gateway waits for them: it routes to what answers. Once they are
+    retired, there is none to count.
     """
 
     serving: tuple[pulumi.Resource, ...]
@@ -29,16 +30,16 @@ class LegacyWorkers(pulumi.ComponentResource):
     def __init__(self, name: str, args: LegacyWorkersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:LegacyWorkers", name, None, opts)
         self._name, self._config = name, args.config
-        routes = args.config.legacy.routes
-        self._replicas = {route.deployment: route.replicas for route in routes if route.deployment}
+        legacy = args.config.legacy
+        standing = () if legacy.retired else legacy.routes
+        self._replicas = {route.deployment: route.replicas for route in standing if route.deployment}
         self._done = args.config.migration.phase == "done"
         self.serving = () if self._done else tuple(self._patch(*it, ()) for it in self._replicas.items())
         self.register_outputs({"deployments": list(self._replicas)})
 
-    def retire(self, after: tuple[pulumi.Resource, ...]) -> None:
-        """Stop them where the migration is done, after what may have routed to them."""
-        for deployment in self._replicas if self._done else ():
-            self._patch(deployment, 0, after)
+    def stop(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
+        """Stop them where the migration is done, after what may have routed to them; what did that."""
+        return tuple(self._patch(deployment, 0, after) for deployment in self._replicas) if self._done else ()
 
     def _patch(self, deployment: str, replicas: int, after: tuple[pulumi.Resource, ...]) -> pulumi.Resource:
         return deployment_patch(

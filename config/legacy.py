@@ -23,6 +23,8 @@ MAKE_ADOPT = "run `make adopt` with the stack's name as STACK"
 TEXTS = {"litellm": "litellm.yaml", "librechat": "librechat.yaml"}
 DEPLOYMENTS = {"gateway": "gateway.yaml", "frontend": "frontend.yaml"}
 """The files of a stack's folder, by what of `Adopted` they hold."""
+RETIRED = "retired"
+"""The folder in a stack's folder that keeps what `make retire` took out of the cluster."""
 
 Parsed = dict[str, Any]
 
@@ -60,6 +62,11 @@ class Legacy(Frozen):
         description="LiteLLM's database was looked through: nothing in it undoes the document",
     )
     routes: tuple[LegacyRoute, ...] = Field(default=(), description="every name, once a Deployment that serves it")
+    retired: bool = Field(
+        default=False,
+        description="those Deployments are gone; `make retire` writes it, and has saved their manifests in "
+        "legacy/<stack>/retired/",
+    )
 
     @property
     def replaced(self) -> dict[str, str]:
@@ -81,6 +88,8 @@ class Adopted(Frozen):
     gateway: dict[str, JsonValue] = Field(default={})
     """LiteLLM's Deployment, without what the cluster itself writes."""
     frontend: dict[str, JsonValue] = Field(default={})
+    retired: str = ""
+    """The folder with the manifests that `make retire` saved, as an operator writes it in the checkout."""
 
     @cached_property
     def routes(self) -> Parsed:
@@ -129,6 +138,7 @@ def load_adopted(folder: Path) -> Adopted | None:
         librechat=_text(folder / TEXTS["librechat"], or_none=True) or "",
         gateway=_deployment(folder / DEPLOYMENTS["gateway"]),
         frontend=_deployment(folder / DEPLOYMENTS["frontend"], or_none=True),
+        retired=f"{folder.parent.name}/{folder.name}/{RETIRED}" if (folder / RETIRED).is_dir() else "",
     )
     for name in TEXTS if found.librechat else ("litellm",):
         try:

@@ -56,6 +56,21 @@ def phase_without_frontend(config: StackConfig) -> Iterator[Problem]:
         yield problem(("migration", "phase"), config.migration.phase, remedy)
 
 
+def retired_too_early(config: StackConfig) -> Iterator[Problem]:
+    """A phase in which what `make retire` has removed would answer."""
+    if config.gateway.mode != "adopt" or not config.legacy.retired:
+        return
+    if not config.adopted.retired:
+        remedy = "no manifests were saved: write false, and let `make retire` save them and write this"
+        yield problem(("legacy", "retired"), config.legacy.retired, remedy)
+    elif config.migration.phase != "done":
+        remedy = (
+            "what answers in it is retired: write done, or bring that back first: `kubectl --context "
+            f"{config.cluster.context} apply -f {config.adopted.retired}`, then legacy.retired: false"
+        )
+        yield problem(("migration", "phase"), config.migration.phase, remedy)
+
+
 def keys_without_secret(config: StackConfig) -> Iterator[Problem]:
     """Variables of the adopted document that the gateway would not have."""
     legacy = config.legacy
@@ -198,6 +213,7 @@ REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     frontend_alone,
     nothing_to_migrate,
     phase_without_frontend,
+    retired_too_early,
     keys_without_secret,
     replaced_by_nobody,
     name_of_ours,

@@ -37,6 +37,10 @@ GRACE = (
 """What `grace_seconds` is, of the stack and of one backend."""
 
 
+Phase = Literal["parallel", "test", "cutover", "frontend", "done"]
+"""A step of the migration, in the order in which they are taken."""
+
+
 class Frozen(BaseModel):
     """A value object: unknown keys are errors, types are taken as written."""
 
@@ -298,9 +302,7 @@ class Frontend(Frozen):
 class Migration(Frozen):
     """How far the way from vLLM has come."""
 
-    phase: Literal["parallel", "test", "cutover", "frontend", "done"] = Field(
-        default="parallel", description="the step that stands; moved one at a time"
-    )
+    phase: Phase = Field(default="parallel", description="the step that stands; forward one at a time")
     soak_hours: int = Field(default=24, ge=0, description="hours in phase frontend before done is let through")
     keep_aliases: bool = Field(
         default=True, description="in phase done legacy names still answer, although no list shows them"

@@ -1,6 +1,5 @@
 """The operator's commands, as `make` calls them: `python -m ops up --stack local`."""
 
-import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -16,27 +15,21 @@ from config.kubeconfig import require_context
 from local import machine
 from local.bring_up import bring_up, build_tools, sole_user
 from local.console import run_command, say
-from local.paths import CONTEXT, Instance, current_instance
-from local.stack_state import pulumi_environment
+from local.paths import current_instance
 from local.system import require_linux_root
-from local.toolchain import ensure
-from local.uv import uv_command
+from ops import migration
 from ops.adopt import adopt
+from ops.at_hand import ConfigFile, StackName, agrees, checked_engine, engine_of, kube_of, own_machine
 from ops.chat import QUESTION, curl_line, first_reply
-from ops.engine import Engine, local_engine, own_engine, refuse_running
-from ops.fit import print_fit
-from ops.kube import Kube
+from ops.engine import refuse_running
 from ops.pin import pin
-from ops.preflight import preflight
 from ops.smoke import smoke
 from ops.stack import ROOT, Stack, read_stack, read_unadopted, stack_file
 from ops.verify import print_table, verify
 from ops.worktree import Checkout
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
-
-StackName = Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml says what it is")]
-ConfigFile = Annotated[Path | None, typer.Option(help="another file than Pulumi.<STACK>.yaml")]
+app.add_typer(migration.app)
 
 
 @app.command()
@@ -51,7 +44,7 @@ def up(
     if chosen.is_local:
         _up_here(chosen)
     else:
-        _engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
+        checked_engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
 
 
 @app.command()
@@ -66,15 +59,15 @@ def preview(
     options = ["--diff", *(["--expect-no-changes"] if expect_no_changes else [])]
     with ExitStack() as held:
         if chosen.is_local:
-            held.enter_context(sole_user(_own_machine(chosen)))
-        raise typer.Exit(_engine(chosen).preview(*options))
+            held.enter_context(sole_user(own_machine(chosen)))
+        raise typer.Exit(checked_engine(chosen).preview(*options))
 
 
 @app.command("verify")
 def run_verify(stack: StackName = "local", config_file: ConfigFile = None) -> None:
     """Run the whole validation checklist against the live stack; exit 1 when a check fails."""
     chosen = read_stack(stack, config_file)
-    checks = verify(chosen.config, _kube(chosen))
+    checks = verify(chosen.config, kube_of(chosen))
     print_table(checks)
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
@@ -84,7 +77,7 @@ def run_verify(stack: StackName = "local", config_file: ConfigFile = None) -> No
 def run_smoke(stack: StackName = "local", config_file: ConfigFile = None) -> None:
     """Run the smoke tests of the live stack again, all models; exit 1 when one fails."""
     chosen = read_stack(stack, config_file)
-    verdicts = smoke(chosen.config, _kube(chosen))
+    verdicts = smoke(chosen.config, kube_of(chosen))
     if not all(verdict.ok for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -98,9 +91,9 @@ def run_adopt(
 ) -> None:
     """Read the LiteLLM and LibreChat that run, and write legacy/<STACK>/ and the stack file's legacy part."""
     chosen = read_unadopted(stack, config_file)
-    kube = _kube(chosen)
+    kube = kube_of(chosen)
     require_context(kube.context)
-    adopt(chosen, kube, lambda question: yes or _agrees(question))
+    adopt(chosen, kube, lambda question: yes or agrees(question))
 
 
 @app.command("pin")
@@ -159,7 +152,7 @@ def run_history(
     from ops.updates import show_history  # noqa: PLC0415 - as with lock
 
     chosen = read_stack(stack, config_file)
-    _kube(chosen, "pulumi")
+    kube_of(chosen, "pulumi")
     show_history(chosen.name, Checkout(folder=ROOT, file=chosen.file), last)
 
 
@@ -187,10 +180,10 @@ def run_rollback(  # noqa: PLR0913 - each is an option of its own
     )
     with ExitStack() as held:
         if chosen.is_local:
-            held.enter_context(sole_user(_own_machine(chosen)))
-        kube = _kube(chosen, "pulumi")
+            held.enter_context(sole_user(own_machine(chosen)))
+        kube = kube_of(chosen, "pulumi")
         roll_back(
-            _pulumi(chosen),
+            engine_of(chosen),
             Checkout(folder=ROOT, file=chosen.file),
             wishes,
             before=partial(look_first, kube),
@@ -211,15 +204,15 @@ def run_resume(
     chosen = read_stack(stack, config_file)
     with ExitStack() as held:
         if chosen.is_local:
-            held.enter_context(sole_user(_own_machine(chosen)))
-        lift(_engine(chosen), agreed=yes or chosen.is_local)
+            held.enter_context(sole_user(own_machine(chosen)))
+        lift(checked_engine(chosen), agreed=yes or chosen.is_local)
 
 
 @app.command()
 def cluster(stack: StackName = "local", config_file: ConfigFile = None) -> None:
     """Start or repair this machine's cluster, without a stack."""
     chosen = read_stack(stack, config_file)
-    instance = _own_machine(chosen)
+    instance = own_machine(chosen)
     with sole_user(instance):
         bring_up(instance, build_tools(), chosen.config)
     say(f"the cluster stands; kubeconfig: {instance.kubeconfig}")
@@ -235,7 +228,7 @@ def tools() -> None:
 @app.command()
 def down(stack: StackName = "local") -> None:
     """Remove this machine's cluster, its volumes and its state; what is cached stays."""
-    instance = _own_machine(read_stack(stack))
+    instance = own_machine(read_stack(stack))
     with sole_user(instance):
         refuse_running(instance)
         machine.down(instance)
@@ -256,58 +249,17 @@ def status() -> None:
 
 
 def _up_here(stack: Stack) -> None:
-    instance, config = _own_machine(stack), stack.config
+    instance, config = own_machine(stack), stack.config
     with sole_user(instance):
         built = build_tools()
         bring_up(instance, built, config)
         # what was repaired may lack what Pulumi set: a node that came back has lost its label
-        _engine(stack).up("--yes", "--skip-preview", "--refresh")
+        checked_engine(stack).up("--yes", "--skip-preview", "--refresh")
     say(f"you: {QUESTION}")
     for model in config.exposed_names:
         say(f"{model}: {first_reply(instance, model)}")
     say("Go on with:")
     sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, config.exposed_names[0]) + "\n")
-
-
-def _own_machine(stack: Stack) -> Instance:
-    """This machine's cluster; UserError for a stack that runs elsewhere."""
-    if not stack.is_local:
-        context = stack.config.cluster.context
-        raise UserError(f"Stack {stack.name} runs in context {context}: only one in {CONTEXT} has a cluster here.")
-    return current_instance()
-
-
-def _kube(stack: Stack, *tools: str) -> Kube:
-    """Kubectl in the stack's context, with other tools that are needed beside it."""
-    os.environ.update(ensure("kubectl", *tools).env())
-    if stack.is_local:
-        os.environ.update(pulumi_environment(current_instance()))
-        os.environ.pop("PULUMI_CONFIG_PASSPHRASE", None)  # an operator's own would win over the kept one
-    return Kube(context=stack.config.cluster.context, namespace=stack.config.cluster.namespace)
-
-
-def _agrees(question: str) -> bool:
-    """What the person at the terminal says; UserError where there is none."""
-    if not sys.stdin.isatty():
-        raise UserError(f"{question} Nobody is there to answer: run it again with YES=1.")
-    return typer.confirm(question, err=True)
-
-
-def _engine(stack: Stack) -> Engine:
-    """Pulumi for the stack, once the cluster was found to hold all that the stack names."""
-    kube = _kube(stack, "pulumi")
-    preflight(stack.config, kube, stack.name)
-    print_fit(stack.config)
-    engine = _pulumi(stack)
-    engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
-    return engine
-
-
-def _pulumi(stack: Stack) -> Engine:
-    """Pulumi for the stack, whatever the cluster has."""
-    # Pulumi's Python host starts the program with uv
-    os.environ["PATH"] += os.pathsep + str(Path(uv_command()).parent)
-    return local_engine(stack, current_instance()) if stack.is_local else own_engine(stack)
 
 
 if __name__ == "__main__":

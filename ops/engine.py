@@ -32,6 +32,11 @@ class Engine:
         if self._run("up", *options):
             raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
 
+    def destroy(self, *options: str) -> None:
+        """`pulumi destroy`, its output as it comes; UserError when it fails."""
+        if self._run("destroy", *options):
+            raise UserError(f"pulumi destroy of stack {self.stack} failed: the reason stands above.")
+
     def preview(self, *options: str) -> int:
         """`pulumi preview`, its output as it comes; its exit code."""
         return self._run("preview", *options)

@@ -4,11 +4,13 @@ import getpass
 import json
 import os
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from config.hold import HOLD, RESUME_VARIABLE
+from config.errors import UserError
+from config.hold import HOLD, RESUME_VARIABLE, refusal
 from local.console import say
 from ops.engine import Engine
 from ops.history import Record, ask_pulumi
@@ -24,8 +26,18 @@ def hold_text(record: Record) -> str:
 
 def read_hold(stack: str, folder: Path) -> str | None:
     """The text of the stack's hold; None where nobody holds it."""
-    outputs: dict[str, str] = json.loads(ask_pulumi(folder, "stack", "output", "--json", "--stack", stack))
-    return outputs.get(HOLD)
+    return read_outputs(stack, folder).get(HOLD)
+
+
+def read_outputs(stack: str, folder: Path) -> dict[str, Any]:
+    """The stack's outputs as its last update left them; what is secret in them stays hidden."""
+    return json.loads(ask_pulumi(folder, "stack", "output", "--json", "--stack", stack))
+
+
+def refuse_held(stack: str, outputs: Mapping[str, Any]) -> None:
+    """UserError where somebody holds the stack."""
+    if held := outputs.get(HOLD):
+        raise UserError(refusal(stack, held))
 
 
 def put_hold(stack: str, folder: Path, text: str) -> None:

@@ -26,14 +26,16 @@ def kept(live: Object, before: Mapping[str, Any]) -> Object:
     """
     thing = deepcopy(live)
     fields = owned(thing)
-    meta = {key: value for key, value in thing["metadata"].items() if key not in _WRITTEN_BY_KUBERNETES}
-    annotations = cast("dict[str, str]", meta.pop("annotations", None) or {})
-    annotations = {key: value for key, value in annotations.items() if not _GENERATED.match(key)}
-    if annotations:
-        meta["annotations"] = annotations
-    made: Object = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": thing["spec"]}
+    made: Object = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": _own(thing), "spec": thing["spec"]}
     _restore(made, before, {key: fields[key] for key in ("f:metadata", "f:spec") if key in fields})
     return made
+
+
+def kept_service(live: Object) -> Object:
+    """A Service without its status and all that the cluster gives it: an address of its own, unless it has none."""
+    given = {"clusterIPs", "healthCheckNodePort", *(() if live["spec"].get("clusterIP") == "None" else ("clusterIP",))}
+    spec = {key: value for key, value in live["spec"].items() if key not in given}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": _own(live), "spec": spec}
 
 
 def with_references(deployment: Object, secret: str) -> tuple[Object, dict[str, str]]:
@@ -61,6 +63,12 @@ def without_secrets(deployment: Object) -> Object:
     return made
 
 
+def inline_secrets(deployment: Object) -> Iterator[str]:
+    """Where a Deployment holds what looks like a secret: each variable by its name, all else by its path."""
+    yield from (f"variable {env['name']}" for env in _variables(deployment) if _is_secret(env))
+    yield from (path for holder, _, path in secrets(deployment) if not _is_secret(holder))
+
+
 def secrets(thing: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:  # noqa: ANN401 - JSON of whatever shape
     """What looks like a secret anywhere in an object: what holds it, its key there, and its path."""
     pairs: list[tuple[Any, Any, str]] = []
@@ -74,6 +82,14 @@ def secrets(thing: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:  # no
             yield thing, key, where
         option = value if isinstance(thing, list) and isinstance(value, str) else ""
         yield from secrets(value, where)
+
+
+def _own(thing: Object) -> Object:
+    """The metadata that somebody wrote."""
+    meta = {key: value for key, value in thing["metadata"].items() if key not in _WRITTEN_BY_KUBERNETES}
+    annotations = cast("dict[str, str]", meta.pop("annotations", None) or {})
+    annotations = {key: value for key, value in annotations.items() if not _GENERATED.match(key)}
+    return {**meta, "annotations": annotations} if annotations else meta
 
 
 def _gives_key(option: str, argument: str) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from config.errors import UserError
 from config.load import load_file, load_unadopted
@@ -40,6 +41,20 @@ def read_unadopted(name: str, file: Path | None = None) -> Stack:
     """The same stack, as far as its file can tell before its gateway was adopted and its models were locked."""
     path = stack_file(name, file)
     return Stack(name=name, file=path, config=load_unadopted(path))
+
+
+def read_text(stack: Stack, text: str) -> StackConfig:
+    """What the stack would be if its file said this; UserError or ConfigError tells what would be wrong with it."""
+    with TemporaryDirectory() as scratch:
+        file = Path(scratch) / stack.file.name
+        file.write_bytes(text.encode())
+        return load_file(file, load_lock(), stack=stack.name)
+
+
+def require_meant(stack: Stack, edited: str, key: str, wanted: StackConfig) -> None:
+    """UserError where an edited stack file says anything else than what is wanted; `key` was edited."""
+    if read_text(stack, edited) != wanted:
+        raise UserError(f"{stack.file}: llama-chat:{key} cannot be written there: write it by hand, as plain text.")
 
 
 def stack_file(name: str, file: Path | None = None) -> Path:

@@ -47,9 +47,27 @@ def with_block(text: str, name: str, lines: list[str], after: list[str]) -> str:
     block = "\n".join([f"{NAMESPACE}:{name}:", *(f"{indent}  {line}" for line in lines)])
     if name in standing:
         return text[: key.start_mark.index] + block + text[_end(value) :]
-    end = text.find("\n", _end(value))
-    line_end = len(text) if end < 0 else end
+    line_end = _line_end(text, _end(value))
     return f"{text[:line_end]}\n{indent}{block}{text[line_end:]}"
+
+
+def with_entry(text: str, name: str, key: str, value: JsonValue, after: list[str]) -> str:
+    """The text with another value at a key of a top-level object, whether key or object stand there already or not.
+
+    What is new stands last in a block, first in braces, or, where there is no such object, in one after other keys.
+    """
+    node = node_at(yaml.compose(text, Loader=yaml.SafeLoader), (name,))
+    if node is None:
+        return with_block(text, name, [f"{key}: {on_one_line(value)}"], after)
+    if _child(node, key):
+        return with_value(text, (name, key), value)
+    if not isinstance(node, yaml.MappingNode) or not node.value:
+        return with_value(text, (name,), {key: value})
+    first, entry = node.value[0][0].start_mark, f"{key}: {on_one_line(value)}"
+    if node.flow_style:
+        return f"{text[: first.index]}{entry}, {text[first.index :]}"
+    line_end = _line_end(text, _end(node))
+    return f"{text[:line_end]}\n{' ' * first.column}{entry}{text[line_end:]}"
 
 
 def on_one_line(value: JsonValue) -> str:
@@ -62,6 +80,11 @@ def _child(node: yaml.Node | None, *names: str | int) -> yaml.Node | None:
     if not isinstance(node, yaml.MappingNode):
         return None
     return next((value for key, value in node.value if key.value in names), None)
+
+
+def _line_end(text: str, index: int) -> int:
+    found = text.find("\n", index)
+    return len(text) if found < 0 else found
 
 
 def _end(node: yaml.Node) -> int:

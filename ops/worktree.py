@@ -57,6 +57,29 @@ class Checkout:
             project = self._at(commit, self.folder / "Pulumi.yaml", Path(scratch))
             return then is not None and project is not None and another_file(record, then, project, self.file)
 
+    def changed(self, *paths: Path) -> bool:
+        """Whether files, or any file in folders, are not as they are committed; UserError outside of a checkout."""
+        done = self._git("status", "--porcelain", "--untracked-files=all", "--", *map(str, paths))
+        if done.returncode:
+            raise UserError(f"git status failed, mend what it says: {done.stderr.strip()}")
+        return bool(done.stdout)
+
+    def committed(self, file: Path) -> str | None:
+        """A file's text as it is committed; None where it is not."""
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = self._at("HEAD", file, Path(scratch))
+            return copy.read_text(encoding="utf-8") if copy else None
+
+    def commit(self, message: str, *paths: Path) -> None:
+        """Commit files and folders as they are now, and nothing else; UserError with git's complaint where it fails."""
+        names = [str(path.resolve()) for path in paths]
+        for step in (["add"], ["commit", "--quiet", "--only", "--message", message]):
+            done = self._git(*step, "--", *names)
+            if done.returncode:
+                self._git("reset", "--quiet", "--", *names)
+                complaint = " ".join((done.stderr or done.stdout).split())
+                raise UserError(f"git {step[0]} failed, mend what it says and run this again: {complaint}")
+
     @contextmanager
     def worktree(self, commit: str) -> Generator[Path]:
         """The Pulumi project's folder as the commit has it, in a worktree that is gone afterwards."""

@@ -43,6 +43,8 @@ class Registered:
 class Recorder(Mocks):
     """Answers every registration with its own inputs, as an API server that accepts all would."""
 
+    outputs: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the stack's last update left as its outputs."""
     registered: list[Registered] = field(default_factory=list[Registered])
     options: dict[tuple[str, str], pulumi.ResourceOptions] = field(
         default_factory=dict[tuple[str, str], pulumi.ResourceOptions]
@@ -56,7 +58,7 @@ class Recorder(Mocks):
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
         if args.token.endswith(":readStackOutputs"):
-            return {"outputs": {}}, []
+            return {"outputs": self.outputs}, []
         raise AssertionError(f"unexpected call of {args.token}")
 
     def one(self, kind: str, name: str = "") -> dict[str, Any]:
@@ -69,9 +71,12 @@ class Recorder(Mocks):
         return [it for it in self.registered if it.type.endswith(f":{kind}") and name in it.name]
 
 
-def record(build: Callable[[], object]) -> Recorder:
-    """Run `build` under the mock engine to its end, and return what it registered."""
-    recorder = Recorder()
+def record(build: Callable[[], object], outputs: dict[str, Any] | None = None) -> Recorder:
+    """Run `build` under the mock engine to its end, and return what it registered.
+
+    `outputs` are those of the stack's last update.
+    """
+    recorder = Recorder(outputs or {})
 
     def keep(args: pulumi.ResourceTransformationArgs) -> None:
         recorder.options[args.type_, args.name] = args.opts

@@ -332,7 +332,8 @@ def test_the_program_adopts_and_makes_no_gateway_of_its_own(monkeypatch: pytest.
         return adopting("cutover")
 
     monkeypatch.setattr(program, "load_pulumi", load_pulumi)
-    recorder = record(lambda: runpy.run_path(str(ROOT / "__main__.py")))
+    reached = {"phase": "test", "phase_since": "2026-11-24T10:00:00Z"}
+    recorder = record(lambda: runpy.run_path(str(ROOT / "__main__.py")), reached)
     deployed = {it.inputs["metadata"]["name"] for it in recorder.all("Deployment")}
     assert deployed == {"llama-static-a", "llama-static-b", "llama-swap"}
     assert not [it for it in recorder.all("Service") if it.inputs["metadata"]["name"] == "llm-gateway"]

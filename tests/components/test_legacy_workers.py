@@ -8,8 +8,10 @@ from tests.components.adopted import adopting
 from tests.components.recorder import Recorder, record
 
 
-def gateway(phase: str) -> Recorder:
-    return record(lambda: AdoptedGateway("gateway", GatewayRoutesArgs(config=adopting(phase))))
+def gateway(phase: str, *, retired: bool = False) -> Recorder:
+    config = adopting(phase)
+    config = config.model_copy(update={"legacy": config.legacy.model_copy(update={"retired": retired})})
+    return record(lambda: AdoptedGateway("gateway", GatewayRoutesArgs(config=config)))
 
 
 def replicas(recorder: Recorder) -> dict[str, float]:
@@ -45,3 +47,10 @@ def test_only_the_number_of_pods_is_ours_and_stays_when_the_stack_goes() -> None
         assert it.stated["retain_on_delete"] is True
         # a retired worker leaves the stack file
         assert "protect" not in it.stated
+
+
+def test_once_they_are_retired_none_is_registered_and_the_routes_are_as_before() -> None:
+    recorder = gateway("done", retired=True)
+    assert replicas(recorder) == {}
+    (routes,) = recorder.all("ConfigMapPatch", "routes")
+    assert routes.inputs == gateway("done").one("ConfigMapPatch", "routes")

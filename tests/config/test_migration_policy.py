@@ -70,6 +70,32 @@ def test_a_migration_of_a_gateway_that_is_ours_is_refused(both_ways: Callable[[V
     ]
 
 
+@pytest.mark.parametrize("phase", ["parallel", "test", "cutover", "frontend"])
+def test_a_phase_in_which_what_is_retired_would_answer_is_refused_and_the_way_back_told(phase: str) -> None:
+    values = adopting_values(phase)
+    values["legacy"]["retired"] = True
+    found = adopted().model_copy(update={"retired": "legacy/prod/retired"})
+    assert told(values, found) == [
+        (
+            f"llama-chat:migration.phase: {phase}: what answers in it is retired: write done, or bring that back "
+            "first: `kubectl --context homelab apply -f legacy/prod/retired`, then legacy.retired: false"
+        )
+    ]
+    values["migration"]["phase"] = "done"
+    assert told(values, found) == []
+
+
+def test_retired_without_saved_manifests_is_refused() -> None:
+    values = adopting_values("done")
+    values["legacy"]["retired"] = True
+    assert told(values) == [
+        (
+            "llama-chat:legacy.retired: true: no manifests were saved: write false, and let `make retire` save them "
+            "and write this"
+        )
+    ]
+
+
 @pytest.mark.parametrize("phase", ["frontend", "done"])
 def test_the_frontends_phases_without_a_frontend_are_refused(phase: str) -> None:
     values = adopting_values(phase)
