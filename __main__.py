@@ -2,14 +2,12 @@
 
 import pulumi
 
-from components.adopted_gateway import AdoptedGateway
 from components.cluster import Foundation, provider
-from components.frontend_config import FrontendConfig, FrontendConfigArgs
-from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
 from components.node_roles import NodeRoles, NodeRolesArgs
 from components.smoke_test import SmokeTest, backend_test
 from components.static_backend import StaticBackend, StaticBackendArgs
 from components.swap_pool import SwapPool, SwapPoolArgs
+from components.user_side import user_side
 from config.gate import export_phase, respect_gate
 from config.hold import respect_hold
 from config.program import load_pulumi, master_key
@@ -33,10 +31,8 @@ for backend in config.pooled:
     pool = SwapPool(backend.name, SwapPoolArgs(config=config, backend=backend, after=after), cluster)
     tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, pool), cluster).job)
 
-routes = GatewayRoutesArgs(config=config, key_version=foundation.key_version, after=tuple(tested))
-gateway = (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", routes, cluster)
-frontend = FrontendConfig("frontend", FrontendConfigArgs(config=config, after=(gateway.ready,)), cluster)
+standing = user_side(config, foundation.key_version, tested, cluster)
 
 pulumi.export("gateway", gateway_url(config))
 pulumi.export("models", {served.name: backend.name for backend in config.backends for served in backend.models})
-export_phase(config, reached, (*gateway.last, *frontend.last))
+export_phase(config, reached, standing)

@@ -26,7 +26,7 @@ class FrontendConfigArgs:
 
     config: StackConfig
     after: tuple[pulumi.Resource, ...] = ()
-    """The gateway: no name is listed before it is routed."""
+    """What comes before users are shown other names."""
 
 
 class FrontendConfig(pulumi.ComponentResource):

@@ -19,7 +19,7 @@ from local.paths import current_instance
 from local.system import require_linux_root
 from ops import migration
 from ops.adopt import adopt
-from ops.at_hand import ConfigFile, StackName, agrees, checked_engine, engine_of, kube_of, own_machine
+from ops.at_hand import ConfigFile, StackName, agrees, checked_engine, engine_of, kube_of, own_machine, updating_engine
 from ops.chat import QUESTION, curl_line, first_reply
 from ops.engine import refuse_running
 from ops.pin import pin
@@ -27,6 +27,7 @@ from ops.smoke import smoke
 from ops.stack import ROOT, Stack, read_stack, read_unadopted, stack_file
 from ops.verify import print_table, verify
 from ops.worktree import Checkout
+from render.litellm import gateway_routes
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 app.add_typer(migration.app)
@@ -44,7 +45,7 @@ def up(
     if chosen.is_local:
         _up_here(chosen)
     else:
-        checked_engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
+        updating_engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
 
 
 @app.command()
@@ -205,7 +206,7 @@ def run_resume(
     with ExitStack() as held:
         if chosen.is_local:
             held.enter_context(sole_user(own_machine(chosen)))
-        lift(checked_engine(chosen), agreed=yes or chosen.is_local)
+        lift(updating_engine(chosen), agreed=yes or chosen.is_local)
 
 
 @app.command()
@@ -254,12 +255,14 @@ def _up_here(stack: Stack) -> None:
         built = build_tools()
         bring_up(instance, built, config)
         # what was repaired may lack what Pulumi set: a node that came back has lost its label
-        checked_engine(stack).up("--yes", "--skip-preview", "--refresh")
+        updating_engine(stack).up("--yes", "--skip-preview", "--refresh")
     say(f"you: {QUESTION}")
-    for model in config.exposed_names:
+    # what only an adopted document knows may cost, or be no chat model
+    names = [it.name for it in gateway_routes(config) if it.api_base and not it.hidden]
+    for model in names:
         say(f"{model}: {first_reply(instance, model)}")
     say("Go on with:")
-    sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, config.exposed_names[0]) + "\n")
+    sys.stdout.write(curl_line(instance, str(built.path("kubectl")), config, names[0]) + "\n")
 
 
 if __name__ == "__main__":

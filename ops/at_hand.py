@@ -12,6 +12,7 @@ from local.paths import CONTEXT, Instance, current_instance
 from local.stack_state import pulumi_environment
 from local.toolchain import ensure
 from local.uv import uv_command
+from ops.ended_pods import remove_ended_pods
 from ops.engine import Engine, local_engine, own_engine
 from ops.fit import print_fit
 from ops.kube import Kube
@@ -53,6 +54,13 @@ def checked_engine(stack: Stack) -> Engine:
     print_fit(stack.config)
     engine = engine_of(stack)
     engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
+    return engine
+
+
+def updating_engine(stack: Stack) -> Engine:
+    """The same for an update, with what would stand in its way removed."""
+    engine = checked_engine(stack)
+    remove_ended_pods(kube_of(stack))
     return engine
 
 

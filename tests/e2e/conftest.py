@@ -41,6 +41,8 @@ def before(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lin
     line.down()
     folder = tmp_path_factory.mktemp("migration")
     operator = Line(line.instance, line.env, folder, root=clone(folder / "llama-chat"))
+    started = operator.ops("cluster")
+    assert started.returncode == 0, started.stdout
     config = read_config(operator)
     config["gateway"] |= {"mode": "adopt", "config_map": "litellm-config", "config_key": "config.yaml"}
     config["frontend"] = {"mode": "adopt", "endpoint_name": "vLLM"}
@@ -48,8 +50,6 @@ def before(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lin
     config["migration"] = {"phase": "parallel", "soak_hours": 0}
     write_config(operator, config)
     commit(operator.root, "Name what is to be adopted")
-    started = operator.ops("cluster")
-    assert started.returncode == 0, started.stdout
     runbook.put(operator)
     yield operator
     line.down()

@@ -1,0 +1,36 @@
+"""What users meet: the gateway's names and LibreChat's list of them, never a listed name that nobody routes."""
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.adopted_gateway import AdoptedGateway
+from components.frontend_config import FrontendConfig, FrontendConfigArgs
+from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
+from config.model import StackConfig
+
+LISTED_FIRST = ("parallel", "test")
+"""Phases in which LibreChat lists what was adopted, which the gateway routes in each phase: going back there, it stops
+listing a name of ours before the gateway stops routing it."""
+
+
+def user_side(
+    config: StackConfig,
+    key_version: pulumi.Output[str] | None,
+    after: Sequence[pulumi.Resource],
+    opts: pulumi.ResourceOptions,
+) -> tuple[pulumi.Resource, ...]:
+    """Gateway and LibreChat, in the order that the phase asks for; once what is returned stands, all stands."""
+
+    def gateway(*first: pulumi.Resource) -> AdoptedGateway | GatewayRoutes:
+        args = GatewayRoutesArgs(config=config, key_version=key_version, after=(*after, *first))
+        return (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", args, opts)
+
+    def frontend(*first: pulumi.Resource) -> FrontendConfig:
+        return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=first), opts)
+
+    if config.frontend.mode == "adopt" and config.migration.phase in LISTED_FIRST:
+        listed = frontend(*after)
+        return (*gateway(*listed.last).last, *listed.last)
+    routed = gateway()
+    return (*routed.last, *frontend(routed.ready).last)

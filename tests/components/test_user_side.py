@@ -1,0 +1,34 @@
+"""In which order gateway and LibreChat change: no user is shown a name that nobody routes."""
+
+import runpy
+
+import pytest
+
+from config import program
+from tests.components.adopted import adopting
+from tests.components.manifests import ROOT
+from tests.components.recorder import Recorder, record
+
+REACHED = {"phase": "done", "phase_since": "2026-11-24T10:00:00Z"}
+
+
+def registered(monkeypatch: pytest.MonkeyPatch, phase: str) -> Recorder:
+    monkeypatch.setattr(program, "load_pulumi", lambda: adopting(phase))
+    return record(lambda: runpy.run_path(str(ROOT / "__main__.py")), REACHED)
+
+
+@pytest.mark.parametrize("phase", ["cutover", "frontend", "done"])
+def test_a_name_of_ours_is_listed_once_it_is_routed(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    (listed,) = [it for it in registered(monkeypatch, phase).all("ConfigMapPatch") if it.name.startswith("frontend")]
+    assert "gateway-deployment" in listed.after
+
+
+@pytest.mark.parametrize("phase", ["parallel", "test"])
+def test_going_back_a_name_of_ours_is_routed_until_it_is_no_longer_listed(
+    monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
+    recorder = registered(monkeypatch, phase)
+    (smoke,) = [it for it in recorder.all("Job") if it.name.startswith("llm-gateway-smoke")]
+    assert {"frontend-routes", "frontend-deployment"} <= set(smoke.after)
+    (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
+    assert not [name for name in listed.after if name.startswith("gateway")]
