@@ -14,6 +14,7 @@ import httpx
 
 from local.stack_state import MASTER_KEY, secret
 from tests.e2e.line import Line
+from tests.e2e.slow_server import LONG_TOKENS
 
 THINK_SECONDS = 0.5
 """Between two requests of one client: the machine has two cores for them and the cluster."""
@@ -89,7 +90,7 @@ class Load:
         body = {
             "model": model,
             "messages": [{"role": "user", "content": "Count from one to ten: one, two, three,"}],
-            "max_tokens": 64,
+            "max_tokens": LONG_TOKENS,
             "stream": stream,
         }
         headers = {"Authorization": f"Bearer {self.key}", **({"Connection": "close"} if fresh else {})}

@@ -1,11 +1,13 @@
-"""An OpenAI server whose streams take so many seconds as its argument says: `slow_server.py 20`. It runs in a pod."""
+"""An OpenAI server whose long streams take so many seconds as its argument says. It runs in a pod."""
 
 import json
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SECONDS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+SECONDS = int(sys.argv[1]) if __name__ == "__main__" else 1
+LONG_TOKENS = 96
+"""From so many asked for on, a stream is a long one."""
 
 
 class Server(BaseHTTPRequestHandler):
@@ -29,7 +31,7 @@ class Server(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        for number in range(SECONDS):
+        for number in range(SECONDS if int(body.get("max_tokens") or 0) >= LONG_TOKENS else 1):
             self._event(answer, {"role": "assistant", "content": f"word{number} "}, None)
             time.sleep(1)
         self._event(answer, {}, "stop")

@@ -1,13 +1,9 @@
 """What goes wrong is told in one line, changes nothing that works, and is mended by the next `make up`."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +11,10 @@ import pytest
 import yaml
 
 from local.paths import cache_dir
+from tests.e2e.killing import kill_up_when, kill_when
 from tests.e2e.line import ROOT, Line, server_told
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
-
-
-def descendants(pid: int) -> list[int]:
-    """A process and all that it started, as the kernel has them now."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it ended while we looked
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for one in found:  # grows while it is walked
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
-
-
-def kill_when(moment: Callable[[], bool], command: list[str], env: Mapping[str, str], log: Path) -> None:
-    """Start a command and kill -9 it with all its children once `moment` has come."""
-    with log.open("w") as output:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=dict(env), stdout=output, stderr=output)
-        deadline = time.monotonic() + 300
-        while not moment():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        for pid in descendants(process.pid):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        process.wait()
-
-
-def kill_up_when(line: Line, moment: Callable[[], bool], file: Path) -> None:
-    """Kill `make up` at a moment."""
-    line.as_filed = False
-    kill_when(moment, ["-m", "ops", "up", "--config-file", str(file)], line.env, line.scratch / "killed.log")
 
 
 def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_corrected_one_succeeds(

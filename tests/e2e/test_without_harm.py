@@ -1,0 +1,152 @@
+"""What goes wrong on the way costs no user a request, empties no route, and is mended by `make up`."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from config.phases import PHASES
+from local import machine
+from tests.e2e.checkout import commit, read_config, write_config
+from tests.e2e.killing import kill_up_when
+from tests.e2e.line import Line, server_told
+from tests.e2e.runbook import LEGACY
+from tests.e2e.walking import OURS, Walk, move, users, write_phase
+
+pytestmark = [pytest.mark.cluster, pytest.mark.full, pytest.mark.timeout(3600)]
+BACKWARD = tuple(reversed(PHASES[:-1]))
+
+
+@pytest.fixture
+def walk(adopted: Line) -> Iterator[Walk]:
+    """Users at work around a test; none of them may lose a request or meet a cut stream."""
+    with users(adopted) as walk:
+        walk.stay(read_config(adopted)["migration"]["phase"], 2)
+        yield walk
+    assert walk.load.lost == []
+
+
+def routes(line: Line) -> str:
+    """LiteLLM's document as the cluster has it."""
+    return line.kubectl("get", "configmap", "litellm-config", "-o", "jsonpath={.data.config\\.yaml}")
+
+
+def picker(line: Line) -> str:
+    """LibreChat's document as the cluster has it."""
+    return line.kubectl("get", "configmap", "librechat-config", "-o", "jsonpath={.data.librechat\\.yaml}")
+
+
+def changed(line: Line) -> Callable[[], bool]:
+    """Whether an update has reached what users meet: the middle of it, with pods still to be rolled."""
+    before = routes(line), picker(line)
+    return lambda: (routes(line), picker(line)) != before
+
+
+@pytest.mark.parametrize("phase", [*PHASES[1:], *BACKWARD])
+def test_a_kill_9_of_the_update_into_a_phase_is_mended_by_make_up(walk: Walk, phase: str) -> None:
+    line = walk.line
+    write_phase(line, phase)
+    with walk.step(f"killed on the way to {phase}, then make up"):
+        kill_up_when(line, changed(line))
+        line.up()
+    walk.stay(phase, 5)
+
+
+def test_an_api_server_that_restarts_in_the_middle_of_an_update_costs_no_more_than_another_make_up(walk: Walk) -> None:
+    line = walk.line
+    write_phase(line, "test")
+    moment = changed(line)
+    updating = subprocess.Popen(
+        [sys.executable, "-m", "ops", "up"], cwd=line.root, env=dict(line.env), stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not moment():
+        assert updating.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert machine.exec_in(line.instance, ["pkill", "-KILL", "-f", "kube-apiserver"]).returncode == 0
+    printed, _ = updating.communicate(timeout=900)
+    assert "Traceback" not in printed
+    line.up()
+    walk.stay("test", 5)
+
+
+def test_a_gateway_pod_that_is_taken_away_is_missed_by_nobody(walk: Walk) -> None:
+    names = walk.line.kubectl("get", "pods", "-l", "app=llm-gateway", "-o", "name").split()
+    walk.line.kubectl("delete", names[0], "--wait=false")
+    walk.stay("test", 45)
+
+
+def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_routes(walk: Walk) -> None:
+    line, before = walk.line, routes(walk.line)
+    deaf = line.image("llama.cpp", "server-deaf", server_told("--alias", "somebody-else"))
+    config = read_config(line)
+    sound = config["images"]["llama_server"]
+    config["images"]["llama_server"] = deaf
+    config["migration"]["phase"] = "cutover"
+    failed = up_with(line, config)
+    assert failed.returncode == 1
+    assert "somebody-else" in failed.stdout
+    assert routes(line) == before
+    config["images"]["llama_server"] = sound
+    config["migration"]["phase"] = "test"
+    assert up_with(line, config).returncode == 0
+    walk.stay("test", 5)
+
+
+def test_two_operators_at_once_are_told_so_and_harm_nothing(walk: Walk) -> None:
+    line, before = walk.line, routes(walk.line)
+    write_phase(line, "cutover")
+    first = subprocess.Popen(
+        [sys.executable, "-m", "ops", "up"], cwd=line.root, env=dict(line.env), stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(3)
+    second = line.ops("up")
+    assert second.returncode == 1
+    assert "wait for it to end" in second.stdout
+    printed, _ = first.communicate(timeout=900)
+    assert first.returncode == 0, printed
+    assert routes(line) != before
+    walk.stay("cutover", 5)
+
+
+def test_a_backend_pod_that_is_taken_away_is_missed_by_its_own_users_alone_and_comes_back(adopted: Line) -> None:
+    with users(adopted) as walk:
+        walk.stay("cutover", 2)
+        pod = adopted.pod("llama-static-b")["metadata"]["name"]
+        adopted.kubectl("delete", "pod", pod, "--wait=false")
+        time.sleep(30)
+        walk.stay("cutover", 15)
+    gone = {old for old, new in LEGACY.items() if new == "tiny-ada"} | {"tiny-ada"}
+    assert [told for told in walk.load.lost if not any(f" {name} " in told for name in gone)] == []
+    assert OURS["tiny-ada"] in {answer.api_base for answer in walk.load.answers[-60:]}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_destroyed_from_any_phase_the_gateway_answers_with_what_it_had(walk: Walk, phase: str) -> None:
+    line = walk.line
+    if read_config(line)["migration"]["phase"] != "parallel":
+        move(line, "parallel")
+    line.up()
+    for step in PHASES[1 : PHASES.index(phase) + 1]:
+        move(line, step)
+    with walk.step(f"destroyed from {phase}"):
+        destroyed = line.ops("destroy", "--stack", "local", "--yes")
+    assert destroyed.returncode == 0, destroyed.stdout
+    assert routes(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
+    assert picker(line) == (line.root / "legacy" / "local" / "librechat.yaml").read_text()
+    walk.stay("parallel", 10)
+    config = read_config(line)
+    config["migration"]["phase"] = "parallel"
+    write_config(line, config)
+    commit(line.root, "Begin again")
+
+
+def up_with(line: Line, config: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """`make up` with another stack file, which is committed."""
+    write_config(line, config)
+    commit(line.root, "Try something")
+    return line.ops("up")

@@ -1,0 +1,113 @@
+"""A migration's steps as an operator makes them, and what their users see meanwhile."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from config.phases import PHASES
+from tests.e2e.checkout import read_config
+from tests.e2e.line import Line
+from tests.e2e.load import Answer, Load, under_load
+from tests.e2e.runbook import LEGACY, WORKERS, listed
+
+TRANSPARENT = ("gemma-3-270m", "tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dirac")
+SLOW = ("reasoning-chat", "gemma-3-270m")
+CLIENTS = 12
+"""8 that stream, 4 that do not."""
+VLLM = {name: f"http://{worker}.ai.svc.cluster.local:8000/v1" for name, worker in WORKERS.items()}
+OURS = {
+    "gemma-3-270m": "http://llama-static-a.ai.svc.cluster.local:8080/v1",
+    "tiny-ada": "http://llama-static-b.ai.svc.cluster.local:8080/v1",
+    **dict.fromkeys(("tiny-bohr", "tiny-curie", "tiny-dirac"), "http://llama-swap.ai.svc.cluster.local:8080/v1"),
+}
+MOVED = {**OURS, **{old: OURS[new] for old, new in LEGACY.items()}}
+"""Who answers each name from cutover on."""
+HEAD = ("step", "took", "answers", "of these streams", "longest stream", "failed or cut")
+
+
+def move(line: Line, phase: str) -> None:
+    """Another phase, in the way that an operator goes there: one command that edits and commits, then make up."""
+    write_phase(line, phase)
+    line.up()
+
+
+def write_phase(line: Line, phase: str) -> None:
+    """Promote or demote the stack's file."""
+    now = read_config(line)["migration"]["phase"]
+    command = ("promote",) if PHASES.index(phase) > PHASES.index(now) else ("demote", "--to", phase)
+    moved = line.ops(*command, "--stack", "local")
+    assert moved.returncode == 0, moved.stdout
+    assert read_config(line)["migration"]["phase"] == phase
+
+
+@dataclass
+class Walk:
+    """Users at work, and what each step cost them."""
+
+    line: Line
+    load: Load
+    rows: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+    """As `HEAD` names them."""
+
+    @contextmanager
+    def step(self, told: str) -> Generator[None]:
+        """Note what users saw while the block ran."""
+        answers, lost, begun = len(self.load.answers), len(self.load.lost), time.monotonic()
+        yield
+        took, seen = time.monotonic() - begun, self.load.answers[answers:]
+        streams = [answer.seconds for answer in seen if answer.stream]
+        longest = f"{max(streams, default=0):.0f} s"
+        self.rows.append((told, f"{took:.0f} s", len(seen), len(streams), longest, len(self.load.lost) - lost))
+        sys.stdout.write(f"{self.rows[-1]}\n")
+
+    def stay(self, phase: str, seconds: float) -> None:
+        """Let users ask in a phase, and see that the right backend answers each name."""
+        since = time.monotonic()
+        time.sleep(seconds)
+        expected = VLLM if phase in {"parallel", "test"} else MOVED
+        found = answered_by(self.since(since))
+        assert found
+        assert found == {name: {expected[name]} for name in found}
+
+    def since(self, moment: float) -> list[Answer]:
+        """The answers to what was asked since a moment of the monotonic clock."""
+        return [answer for answer in self.load.answers if answer.asked_at >= moment]
+
+    def seconds_until(self, bases: Mapping[str, str], begun: float) -> float:
+        """How long after `begun` somebody else than these still took a request."""
+        others = [it.asked_at for it in self.since(begun) if it.api_base not in bases.values()]
+        return max(others, default=begun) - begun
+
+
+@contextmanager
+def users(line: Line, seconds: float = 2400) -> Generator[Walk]:
+    """Paced users who take the names that LibreChat lists, whichever these are just now."""
+    ended = threading.Event()
+    with under_load(line, *listed(line), slow=SLOW, clients=CLIENTS, seconds=seconds) as load:
+
+        def look() -> None:
+            while not ended.wait(2):
+                try:
+                    load.models = listed(line)
+                except subprocess.CalledProcessError:  # the API server is away: they go on with what they know
+                    continue
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            yield Walk(line, load)
+        finally:
+            ended.set()
+            looking.join()
+
+
+def answered_by(answers: list[Answer]) -> dict[str, set[str]]:
+    """Who answered each name."""
+    found: dict[str, set[str]] = {}
+    for answer in answers:
+        found.setdefault(answer.model, set()).add(answer.api_base)
+    return found
