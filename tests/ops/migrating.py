@@ -119,7 +119,9 @@ class Migrating:
 
     def standing(self) -> list[str]:
         """The names of what the state has, sorted."""
-        resources = json.loads(self.pulumi("stack", "export"))["deployment"].get("resources") or []
+        resources: list[dict[str, str]] = (
+            json.loads(self.pulumi("stack", "export"))["deployment"].get("resources") or []
+        )
         return sorted(it["urn"].rpartition("::")[2] for it in resources if not it["type"].startswith("pulumi:"))
 
     def copy(self, place: Path) -> "Migrating":

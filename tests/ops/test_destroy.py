@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from config.errors import UserError
+from config.errors import Problem, UserError
 from local.toolchain import ensure
 from ops import destroy as command
 from ops.destroy import destroy
@@ -133,6 +133,16 @@ def test_a_stack_goes_back_first_and_leaves_claims_and_the_adopted_gateway(
     assert "stack prod has nothing to destroy" in capfd.readouterr().err
 
 
+def test_a_stack_that_has_patched_nothing_yet_has_nothing_to_go_back_from(
+    stack: Migrating, cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    urn = f"urn:pulumi:{NAME}::llama-chat::kubernetes:core/v1:ConfigMapPatch::{ROUTES}"
+    stack.pulumi("state", "delete", urn, "--yes")
+    run(stack, cluster)
+    assert stack.standing() == []
+    assert "going back" not in capfd.readouterr().err
+
+
 def test_without_agreement_and_while_held_nothing_is_destroyed(stack: Migrating, cluster: Cluster) -> None:
     with pytest.raises(UserError, match="Nothing is changed"):
         run(stack, cluster, agreed=False)
@@ -151,8 +161,12 @@ def test_where_the_way_back_fails_all_stands_and_another_run_goes_on(
         run(stack, cluster)
     assert stack.standing() == ALL
     monkeypatch.delenv("FAIL")
+
+    def no_drift(_config: object, _kube: object) -> list[Problem]:
+        return []
+
     with monkeypatch.context() as patch:
-        patch.setattr(command, "drift", lambda _config, _kube: [])
+        patch.setattr(command, "drift", no_drift)
         cluster.write("model_list: []\n")
         with pytest.raises(UserError, match=r"Nothing was destroyed: the live document of the gateway is not the ado"):
             run(stack, cluster)

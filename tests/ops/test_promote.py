@@ -26,7 +26,11 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrating:
 def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The stack's, for a test to change."""
     told = {"phase": "parallel", "phase_since": SINCE}
-    monkeypatch.setattr(standing, "read_outputs", lambda _stack, _folder: told)
+
+    def read_outputs(_stack: str, _folder: Path) -> dict[str, Any]:
+        return told
+
+    monkeypatch.setattr(standing, "read_outputs", read_outputs)
     return told
 
 
@@ -34,7 +38,11 @@ def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[Check]:
     """What `make verify` finds, for a test to change."""
     checks = [Check(group="router", subject="llm-gateway", what="lists", ok=True, detail="3 names")]
-    monkeypatch.setattr(command, "verify", lambda _config, _kube: checks)
+
+    def verify(_config: object, _kube: object) -> list[Check]:
+        return checks
+
+    monkeypatch.setattr(command, "verify", verify)
     return checks
 
 

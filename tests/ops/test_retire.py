@@ -71,7 +71,11 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Migrating:
 @pytest.fixture(autouse=True)
 def outputs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     told = {"phase": "done", "phase_since": SINCE}
-    monkeypatch.setattr(standing, "read_outputs", lambda _stack, _folder: told)
+
+    def read_outputs(_stack: str, _folder: Path) -> dict[str, Any]:
+        return told
+
+    monkeypatch.setattr(standing, "read_outputs", read_outputs)
     return told
 
 
