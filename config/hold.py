@@ -1,6 +1,7 @@
 """The hold that a rollback leaves on a stack: until it is lifted, no update of any checkout changes anything."""
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,6 +14,11 @@ HOLD_VARIABLE = "LLAMA_CHAT_HOLD"
 """In a rollback's environment: the text of the hold that its program puts on the stack."""
 RESUME_VARIABLE = "LLAMA_CHAT_RESUME"
 """In the environment of `make resume`: this update may lift the hold."""
+
+HALF_WRITTEN = "failed to load checkpoint"
+"""What Pulumi says where it reads a state that it is just writing, as it does once the stack itself is registered."""
+WAITS = (0.1, 0.2, 0.5, 1, 2)
+"""Seconds until it is read again."""
 
 
 def respect_hold() -> None:
@@ -44,5 +50,16 @@ def previous_outputs() -> Mapping[str, Any]:
     once, not in an Output that resources would have to wait for.
     """
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
+    for wait in WAITS:
+        try:
+            return _read_outputs(name)
+        except Exception as error:  # Pulumi raises nothing narrower
+            if HALF_WRITTEN not in str(error):
+                raise
+            time.sleep(wait)
+    return _read_outputs(name)
+
+
+def _read_outputs(name: str) -> Mapping[str, Any]:
     answer = cast("Mapping[str, Any]", invoke("pulumi:pulumi:readStackOutputs", {"name": name}).value)
     return cast("Mapping[str, Any]", answer["outputs"])

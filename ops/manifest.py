@@ -65,8 +65,9 @@ def without_secrets(deployment: Object) -> Object:
 
 def inline_secrets(deployment: Object) -> Iterator[str]:
     """Where a Deployment holds what looks like a secret: each variable by its name, all else by its path."""
-    yield from (f"variable {env['name']}" for env in _variables(deployment) if _is_secret(env))
-    yield from (path for holder, _, path in secrets(deployment) if not _is_secret(holder))
+    rest, values = with_references(deployment, "")
+    yield from (f"variable {name}" for name in values)
+    yield from (path for _, _, path in secrets(rest))
 
 
 def secrets(thing: Any, path: str = "") -> Iterator[tuple[Any, Any, str]]:  # noqa: ANN401 - JSON of whatever shape

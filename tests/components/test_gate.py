@@ -59,7 +59,12 @@ def test_another_phase_has_another_time(monkeypatch: pytest.MonkeyPatch, exporte
 
 def test_a_phase_too_far_is_refused_before_anything_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     registered: list[str] = []
-    monkeypatch.setattr(Recorder, "new_resource", lambda _self, args: registered.append(args.name))
+
+    def new_resource(_: Recorder, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        registered.append(args.name)
+        return "", {}
+
+    monkeypatch.setattr(Recorder, "new_resource", new_resource)
     with pytest.raises(pulumi.RunError, match=r"^llama-chat:migration\.phase: cutover: this stack has reached par"):
         run(monkeypatch, adopting("cutover"), {"phase": "parallel", "phase_since": SINCE})
     assert registered == []

@@ -65,6 +65,13 @@ def test_a_gateway_may_be_adopted_alone(tmp_path: Path) -> None:
     assert (found.librechat, found.frontend) == ("", {})
 
 
+def test_what_was_retired_lies_in_the_same_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "legacy" / "prod")
+    assert [it.retired for it in [load_adopted(folder)] if it] == [""]
+    (folder / "retired").mkdir()
+    assert [it.retired for it in [load_adopted(folder)] if it] == ["legacy/prod/retired"]
+
+
 RESTORE = "restore it from git, or run `make adopt` with the stack's name as STACK"
 
 

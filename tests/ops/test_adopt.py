@@ -135,7 +135,7 @@ def test_the_command_wants_a_person_or_a_yes_before_it_stores_a_key(
     def connected(_: Stack) -> Cluster:
         return adoption.cluster
 
-    monkeypatch.setattr(commands, "_kube", connected)
+    monkeypatch.setattr(commands, "kube_of", connected)
     command = ["adopt", "--stack", "prod", "--config-file", str(adoption.file)]
     refused = CliRunner().invoke(commands.app, command)
     assert isinstance(refused.exception, UserError)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from config.errors import UserError
-from ops.stack_edit import with_block, with_value
+from ops.stack_edit import with_block, with_entry, with_value
 
 LINES = ["keys: [A]", "routes:", "  - {name: a}"]
 VALUE = {"keys": ["A"], "routes": [{"name": "a"}]}
@@ -71,3 +71,24 @@ def test_a_value_that_a_merge_brings_in_is_refused() -> None:
     text = "x: &x {a: 1}\nconfig:\n  llama-chat:gateway: {<<: *x}\n"
     with pytest.raises(UserError, match="llama-chat:gateway: stands in a form that cannot be edited"):
         with_value(text, ("gateway", "a"), 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  llama-chat:m: {phase: a, n: 1} # x\n", "  llama-chat:m: {phase: b, n: 1} # x\n"),
+        ("  llama-chat:m: {n: 1} # x\n", "  llama-chat:m: {phase: b, n: 1} # x\n"),
+        ("  llama-chat:m: {} # x\n", "  llama-chat:m: {phase: b} # x\n"),
+        (
+            "  llama-chat:m:\n    # y\n    n:\n      - 1 # z\n\n  # other\n",
+            "  llama-chat:m:\n    # y\n    n:\n      - 1 # z\n    phase: b\n\n  # other\n",
+        ),
+        ("  m:\n      n: 1", "  m:\n      n: 1\n      phase: b"),
+        ("  llama-chat:g: 1 # x\n  b: 2\n", "  llama-chat:g: 1 # x\n  llama-chat:m:\n    phase: b\n  b: 2\n"),
+    ],
+    ids=["there already", "in braces", "empty", "block", "bare name and no end of line", "no object"],
+)
+def test_a_key_of_an_object_is_changed_or_added(before: str, after: str) -> None:
+    text = with_entry(f"config:\n{before}", "m", "phase", "b", ["g"])
+    assert text == f"config:\n{after}"
+    assert with_entry(text, "m", "phase", "b", ["g"]) == text
