@@ -30,9 +30,7 @@ class LegacyWorkers(pulumi.ComponentResource):
     def __init__(self, name: str, args: LegacyWorkersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:LegacyWorkers", name, None, opts)
         self._name, self._config = name, args.config
-        legacy = args.config.legacy
-        standing = () if legacy.retired else legacy.routes
-        self._replicas = {route.deployment: route.replicas for route in standing if route.deployment}
+        self._replicas = args.config.legacy.workers
         self._done = args.config.migration.phase == "done"
         self.serving = () if self._done else tuple(self._patch(*it, ()) for it in self._replicas.items())
         self.register_outputs({"deployments": list(self._replicas)})

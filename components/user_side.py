@@ -20,17 +20,22 @@ def user_side(
     after: Sequence[pulumi.Resource],
     opts: pulumi.ResourceOptions,
 ) -> tuple[pulumi.Resource, ...]:
-    """Gateway and LibreChat, in the order that the phase asks for; once what is returned stands, all stands."""
+    """Gateway and LibreChat, in the order that the phase asks for; once what is returned stands, all stands.
+
+    `after` is what shows that the backends answer. In phase parallel nothing waits for it: no route leads there, and
+    the way back must be open when one of them is broken.
+    """
+    needed = () if config.gateway.mode == "adopt" and config.migration.phase == "parallel" else tuple(after)
 
     def gateway(*first: pulumi.Resource) -> AdoptedGateway | GatewayRoutes:
-        args = GatewayRoutesArgs(config=config, key_version=key_version, after=(*after, *first))
+        args = GatewayRoutesArgs(config=config, key_version=key_version, after=(*needed, *first))
         return (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", args, opts)
 
     def frontend(*first: pulumi.Resource) -> FrontendConfig:
         return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=first), opts)
 
     if config.frontend.mode == "adopt" and config.migration.phase in LISTED_FIRST:
-        listed = frontend(*after)
+        listed = frontend()
         return (*gateway(*listed.last).last, *listed.last)
     routed = gateway()
     return (*routed.last, *frontend(routed.ready).last)

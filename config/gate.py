@@ -19,7 +19,7 @@ def respect_gate(config: StackConfig) -> Reached | None:
     if config.gateway.mode != "adopt":
         return None
     reached, wanted = read_reached(previous_outputs()), config.migration
-    if refusal := refused_step(reached, wanted.phase, soak_hours=wanted.soak_hours, now=datetime.now(UTC)):
+    if refusal := refused_step(reached, wanted.phase, wanted, datetime.now(UTC)):
         raise pulumi.RunError(str(refusal))
     return reached
 

@@ -74,6 +74,12 @@ class Legacy(Frozen):
         return {route.name: route.replaced_by for route in self.routes if route.replaced_by}
 
     @property
+    def workers(self) -> dict[str, int]:
+        """The Deployments that answered before, with how many pods each had; none once they are retired."""
+        standing = () if self.retired else self.routes
+        return {route.deployment: route.replicas for route in standing if route.deployment}
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Every name, once."""
         return tuple(dict.fromkeys(route.name for route in self.routes))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 from config.errors import Problem
-from config.parts import Phase
+from config.parts import Migration, Phase
 from config.secrecy import key_path, problem
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
@@ -36,11 +36,12 @@ def read_reached(outputs: Mapping[str, Any]) -> Reached | None:
     return Reached(phase=phase, since=since) if phase else None
 
 
-def refused_step(reached: Reached | None, wanted: Phase, *, soak_hours: int, now: datetime) -> Problem | None:
+def refused_step(reached: Reached | None, wanted: Phase, migration: Migration, now: datetime) -> Problem | None:
     """Why a stack that has reached one phase may not go to another; None where it may.
 
     Forward goes one step at a time, the first one is `parallel`, and `done` comes `soak_hours` after `frontend`.
-    Backward goes any number.
+    Backward goes any number, but from a `done` that has dropped the legacy names: there it first goes to a phase that
+    routes these beside ours.
     """
     where = ("migration", "phase")
     if reached is None:
@@ -52,10 +53,13 @@ def refused_step(reached: Reached | None, wanted: Phase, *, soak_hours: int, now
         following = following_phase(reached.phase)
         remedy = f"this stack has reached {reached.phase}, and phases go forward one at a time: write {following}"
         return problem(where, wanted, remedy)
-    left = reached.since + timedelta(hours=soak_hours) - now
+    if reached.phase == "done" and wanted in {"parallel", "test"} and not migration.keep_aliases:
+        remedy = "with keep_aliases false, no legacy name is routed in done: go back to cutover first, then further"
+        return problem(where, wanted, remedy)
+    left = reached.since + timedelta(hours=migration.soak_hours) - now
     if steps == 1 and wanted == "done" and left > timedelta(0):
         since = f"{reached.since:%Y-%m-%d %H:%M} UTC"
-        told = f"{reached.phase} soaks for {soak_hours} h since {since}: {in_words(left)} are left"
+        told = f"{reached.phase} soaks for {migration.soak_hours} h since {since}: {in_words(left)} are left"
         return problem(where, wanted, f"{told}: wait, or lower {key_path(('migration', 'soak_hours'))}")
     return None
 

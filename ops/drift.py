@@ -118,7 +118,7 @@ def _workers(config: StackConfig, kube: Kube) -> Iterator[Problem]:
     """Deployments of legacy routes that are not there, or that somebody would start again."""
     standing = {name_of(it): it for it in kube.listed("deployments")}
     for number, route in enumerate(config.legacy.routes):
-        if route.deployment is None:
+        if route.deployment is None or config.legacy.retired:
             continue
         key = f"llama-chat:legacy.routes[{number}].deployment"
         found = standing.get(route.deployment)

@@ -16,8 +16,7 @@ def legacy_checks(config: StackConfig, kube: Kube) -> Iterator[Check]:
     if config.gateway.mode != "adopt":
         return
     yield made("legacy", "adopted", "changed by nobody else", partial(_unchanged, config, kube))
-    workers = {route.deployment: route.replicas for route in config.legacy.routes if route.deployment}
-    for name, replicas in workers.items():
+    for name, replicas in config.legacy.workers.items():
         if replicas and config.migration.phase != "done":
             yield made("legacy", name, "at full strength", partial(full_strength, kube, name, replicas))
         else:

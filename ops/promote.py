@@ -29,8 +29,7 @@ def promote(stack: Stack, kube: Kube, checkout: Checkout) -> None:
     phase = following_phase(reached.phase)
     if phase is None:
         raise UserError(f"Stack {stack.name} has reached {reached.phase}, the last phase: there is nothing to move to.")
-    soak = stack.config.migration.soak_hours
-    if refusal := refused_step(reached, phase, soak_hours=soak, now=datetime.now(UTC)):
+    if refusal := refused_step(reached, phase, stack.config.migration, datetime.now(UTC)):
         raise ConfigError((refusal,))
     content = stack.file.read_bytes()
     edited = with_phase(stack, content.decode(), phase)

@@ -5,16 +5,18 @@ from itertools import pairwise
 
 import pytest
 
-from config.parts import Phase
+from config.parts import Migration, Phase
 from config.phases import PHASES, Reached, following_phase, in_words, read_reached, refused_step
 
 SINCE = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 LATER = SINCE + timedelta(days=9)
 
 
-def refusal(reached: Phase | None, wanted: Phase, now: datetime = LATER, soak_hours: int = 24) -> str | None:
+def refusal(
+    reached: Phase | None, wanted: Phase, now: datetime = LATER, soak_hours: int = 24, *, keep_aliases: bool = True
+) -> str | None:
     stood = Reached(phase=reached, since=SINCE) if reached else None
-    found = refused_step(stood, wanted, soak_hours=soak_hours, now=now)
+    found = refused_step(stood, wanted, Migration(soak_hours=soak_hours, keep_aliases=keep_aliases), now)
     return str(found) if found else None
 
 
@@ -33,6 +35,13 @@ def test_one_step_forward_is_let_through_and_two_are_not(reached: Phase, wanted:
 def test_every_way_back_is_open_and_so_is_staying(reached: Phase) -> None:
     at_once = [refusal(reached, wanted, now=SINCE) for wanted in PHASES[: PHASES.index(reached) + 1]]
     assert at_once == [None] * (PHASES.index(reached) + 1)
+
+
+def test_from_done_without_aliases_the_way_back_leads_over_a_phase_that_routes_both() -> None:
+    for wanted in ("parallel", "test"):
+        assert "go back to cutover first" in (refusal("done", wanted, keep_aliases=False) or "")
+    assert refusal("done", "cutover", keep_aliases=False) is None
+    assert refusal("frontend", "parallel", keep_aliases=False) is None
 
 
 def test_a_stack_that_has_reached_nothing_begins_with_parallel() -> None:

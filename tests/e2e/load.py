@@ -46,6 +46,7 @@ class Load:
     key: str
     models: Sequence[str]
     """May be exchanged meanwhile."""
+    think_seconds: float = THINK_SECONDS
     slow: Collection[str] = ()
     """Those of `models` that are left to a few clients, since a long answer keeps the others from asking."""
     answers: list[Answer] = field(default_factory=list[Answer])
@@ -75,7 +76,7 @@ class Load:
             await asyncio.gather(*(self._client(number, kept, end) for number in range(clients)))
 
     async def _client(self, number: int, kept: httpx.AsyncClient, end: float) -> None:
-        await asyncio.sleep(number * THINK_SECONDS / 8)
+        await asyncio.sleep(number * self.think_seconds / 8)
         for turn in count(number):
             if self.stop or time.monotonic() > end:
                 return
@@ -84,7 +85,7 @@ class Load:
             if models:
                 stream = (number + 1) % 3 != 0
                 await self._ask(kept, models[turn % len(models)], stream=stream, fresh=number % 2 == 0)
-            await asyncio.sleep(THINK_SECONDS)
+            await asyncio.sleep(self.think_seconds)
 
     async def _ask(self, client: httpx.AsyncClient, model: str, *, stream: bool, fresh: bool) -> None:
         body = {
@@ -115,11 +116,16 @@ class Load:
 
 @contextmanager
 def under_load(
-    line: Line, *models: str, slow: Collection[str] = (), clients: int = 8, seconds: float = 300
+    line: Line,
+    *models: str,
+    slow: Collection[str] = (),
+    clients: int = 8,
+    seconds: float = 300,
+    think_seconds: float = THINK_SECONDS,
 ) -> Generator[Load]:
     """Paced clients of the gateway beside what the block does; they end with it, or after so long."""
     url = f"http://127.0.0.1:{line.instance.gateway_port}/v1"
-    load = Load(url, secret(line.instance, MASTER_KEY), list(models), slow)
+    load = Load(url, secret(line.instance, MASTER_KEY), list(models), think_seconds, slow)
     users = threading.Thread(target=lambda: asyncio.run(load.run(clients, seconds)))
     users.start()
     try:

@@ -18,6 +18,8 @@ TRANSPARENT = ("gemma-3-270m", "tiny-ada", "tiny-bohr", "tiny-curie", "tiny-dira
 SLOW = ("reasoning-chat", "gemma-3-270m")
 CLIENTS = 12
 """8 that stream, 4 that do not."""
+THINK_SECONDS = 1.5
+"""So that two cores carry them beside the updates."""
 VLLM = {name: f"http://{worker}.ai.svc.cluster.local:8000/v1" for name, worker in WORKERS.items()}
 OURS = {
     "gemma-3-270m": "http://llama-static-a.ai.svc.cluster.local:8080/v1",
@@ -87,7 +89,9 @@ class Walk:
 def users(line: Line, seconds: float = 2400) -> Generator[Walk]:
     """Paced users who take the names that LibreChat lists, whichever these are just now."""
     ended = threading.Event()
-    with under_load(line, *listed(line), slow=SLOW, clients=CLIENTS, seconds=seconds) as load:
+    with under_load(
+        line, *listed(line), slow=SLOW, clients=CLIENTS, seconds=seconds, think_seconds=THINK_SECONDS
+    ) as load:
 
         def look() -> None:
             while not ended.wait(2):
