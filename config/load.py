@@ -20,14 +20,14 @@ MASTER_KEY = "master_key"
 """The one key whose value may be encrypted."""
 
 
-def load_file(path: Path, lock: Lock | None = None, *, stack: str | None = None) -> StackConfig:
+def load_file(path: Path, lock: Lock | None = None, *, adopted: Path | None = None) -> StackConfig:
     """The stack config in `Pulumi.<stack>.yaml`; without a lock nothing is known of its models.
 
-    `stack` is for a file of another name: what was adopted lies below its name.
+    `adopted` is the folder of what was adopted, where the file's own name does not tell.
     Raises UserError where the file cannot be read as a stack file, ConfigError with all problems of a stage.
     """
     values = read(path)
-    folder = folder_of(stack or path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
+    folder = adopted or folder_of(path.name.removeprefix("Pulumi.").removesuffix(".yaml"))
     return checked(values, lock, encrypted=_encrypted(values), folder=folder)
 
 

@@ -145,7 +145,7 @@ def _route(route: LegacyRoute) -> dict[str, JsonValue]:
 
 def _tell_what_is_left(stack: Stack) -> None:
     try:
-        load_file(stack.file, stack=stack.name)
+        load_file(stack.file, adopted=folder_of(stack.name))
     except ConfigError as error:
         for problem in error.problems:
             say(f"to do: {problem}")

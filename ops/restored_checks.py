@@ -3,6 +3,7 @@
 import subprocess
 
 from config.errors import UserError
+from config.legacy import LEGACY
 from config.load import load_file
 from config.lock import LOCK_FILE, load_lock
 from local.console import say
@@ -13,9 +14,10 @@ from ops.worktree import program_environment
 
 
 def look_first(kube: Kube, restored: Restored) -> None:
-    """The look that `make up` takes, for the old config; where today's checkout refuses that config, it says so."""
+    """The look that `make up` takes, for the old config; where today's checkout refuses that, it says so."""
     try:
-        config = load_file(restored.file, load_lock(restored.program / LOCK_FILE.name))
+        lock = load_lock(restored.program / LOCK_FILE.name)
+        config = load_file(restored.file, lock, adopted=restored.program / LEGACY.name / restored.stack)
     except UserError as error:
         say(f"not looked at the cluster first: this checkout does not take that config: {error}")
         return

@@ -5,6 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from config.errors import UserError
+from config.legacy import folder_of
 from config.load import load_file, load_unadopted
 from config.lock import load_lock
 from config.model import StackConfig
@@ -34,7 +35,7 @@ def read_stack(name: str, file: Path | None = None) -> Stack:
     A model that is not in the lock is refused, as `pulumi up` will refuse it.
     """
     path = stack_file(name, file)
-    return Stack(name=name, file=path, config=load_file(path, load_lock(), stack=name))
+    return Stack(name=name, file=path, config=load_file(path, load_lock(), adopted=folder_of(name)))
 
 
 def read_unadopted(name: str, file: Path | None = None) -> Stack:
@@ -48,7 +49,7 @@ def read_text(stack: Stack, text: str) -> StackConfig:
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / stack.file.name
         file.write_bytes(text.encode())
-        return load_file(file, load_lock(), stack=stack.name)
+        return load_file(file, load_lock(), adopted=folder_of(stack.name))
 
 
 def require_meant(stack: Stack, edited: str, key: str, wanted: StackConfig) -> None:

@@ -113,7 +113,7 @@ def test_a_stack_file_is_loaded_with_what_was_adopted_for_it(beside: Path, tmp_p
     file.write_text(yaml.safe_dump({"config": config}))
     assert load_file(file).adopted == adopted()
     other = file.rename(tmp_path / "other.yaml")
-    assert load_file(other, stack="homelab").adopted == adopted()
+    assert load_file(other, adopted=folder_of("homelab")).adopted == adopted()
     with pytest.raises(UserError, match="was not read yet"):
         load_file(other)
     assert load_unadopted(other).adopted == Adopted()

@@ -35,7 +35,7 @@ class Line:
     """Whether all stands as the local stack's file says, with nothing done to it since."""
 
     def ops(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run one of the operator's commands; its output, errors included, is in `stdout`."""
+        """Run one of the operator's commands; its output, errors included, is in `stdout`, and in a transcript."""
         looks = arguments[0] in {"preview", "smoke", "status", "verify"}
         self.as_filed = self.as_filed and looks
         done = subprocess.run(
@@ -49,6 +49,8 @@ class Line:
             timeout=UP_SECONDS,
             check=False,
         )
+        with (self.scratch / "transcript.log").open("a") as transcript:
+            transcript.write(f"$ ops {' '.join(arguments)}\n{done.stdout}exit code {done.returncode}\n\n")
         self.as_filed = self.as_filed or (done.returncode == 0 and arguments == ("up",))
         return done
 

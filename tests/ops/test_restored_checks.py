@@ -14,6 +14,7 @@ from ops.kube import Kube
 from ops.restored_checks import look_first, smoke_there
 from ops.rollback import Restored
 from tests.locks import lock_of
+from tests.runbook import FRONTEND, GATEWAY, LIBRECHAT, LITELLM, adopting, adopting_values
 
 KUBE = Kube(context="homelab", namespace="ai")
 
@@ -51,6 +52,25 @@ def test_the_cluster_is_looked_at_with_the_old_config_and_the_old_lock(
     look_first(KUBE, restored)
     assert [seen.exposed_names for seen in looked_at] == [config.exposed_names]
     assert set(looked_at[0].lock.models) == set(lock_of(config).models)
+
+
+def test_what_was_adopted_is_read_where_the_old_commit_has_it(restored: Restored, looked_at: list[StackConfig]) -> None:
+    folder = restored.program / "legacy" / "prod"
+    folder.mkdir(parents=True)
+    for name, text in {
+        "litellm.yaml": LITELLM,
+        "librechat.yaml": LIBRECHAT,
+        "gateway.yaml": json.dumps(GATEWAY),
+        "frontend.yaml": json.dumps(FRONTEND),
+    }.items():
+        (folder / name).write_text(text)
+    config = adopting()
+    values = adopting_values()
+    del values["startup_seconds"], values["statics"][1]["resources"]
+    restored.file.write_text(json.dumps({"config": {f"llama-chat:{key}": value for key, value in values.items()}}))
+    (restored.program / "models.lock.yaml").write_text(lock_text(lock_of(config)))
+    look_first(KUBE, restored)
+    assert [seen.adopted.litellm for seen in looked_at] == [LITELLM]
 
 
 def test_an_old_config_that_todays_checkout_refuses_is_told_and_stops_nothing(
