@@ -96,9 +96,9 @@ bench:
 test:
 	$(PYTEST)
 
-# with what takes long too: every fault in every phase of a migration
+# with what takes long too: every fault in every phase of a migration; what users saw goes into docs/
 test-full:
-	$(PYTEST) -m ''
+	LLAMA_CHAT_RECORD=1 $(PYTEST) -m ''
 
 test-config:
 	$(PYTEST) tests/config

@@ -1,7 +1,6 @@
 """The way from vLLM to llama.cpp and back, under load: no request is lost, no stream is cut."""
 
 import itertools
-import os
 import time
 
 import pytest
@@ -9,9 +8,9 @@ import pytest
 from config.phases import PHASES
 from tests.e2e import runbook
 from tests.e2e.checkout import git
-from tests.e2e.line import ROOT, Line
+from tests.e2e.line import Line
 from tests.e2e.runbook import LEGACY, WORKERS, listed
-from tests.e2e.walking import CLIENTS, HEAD, TRANSPARENT, VLLM, Walk, move, users, write_phase
+from tests.e2e.walking import CLIENTS, TRANSPARENT, VLLM, Walk, move, record, users, write_phase
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 ROLLBACK_SECONDS = 60
@@ -24,8 +23,6 @@ all phases and back; half of them connect anew for each request. An answer count
 ends with `[DONE]`, and the backend that gave it is the phase's. tests/e2e/test_without_a_lost_request.py wrote this, on
 one machine with 2 cores.
 """
-RECORD = ROOT / "docs" / "migration-under-load.md"
-"""Written where LLAMA_CHAT_RECORD is set, as `make test-full` does."""
 
 
 def test_the_first_preview_changes_nothing_that_is_routed_or_listed(adopted: Line) -> None:
@@ -53,7 +50,7 @@ def test_the_whole_way_there_and_back_loses_no_request_and_cuts_no_stream(adopte
             destroyed = adopted.ops("destroy", "--stack", "local", "--yes")
         assert destroyed.returncode == 0, destroyed.stdout
         walk.stay("parallel", 10)
-    record(walk)
+    record("migration-under-load.md", ABOUT, walk.rows)
     assert walk.load.lost == []
     assert sum(answer.stream for answer in walk.load.answers) > len(walk.load.answers) / 3
     assert max(answer.seconds for answer in walk.load.answers) > runbook.SLOW_SECONDS
@@ -82,10 +79,3 @@ def back_by_rollback(walk: Walk) -> None:
     resumed = line.ops("resume", "--stack", "local")
     assert resumed.returncode == 0, resumed.stdout
     assert "is held no more" in resumed.stdout
-
-
-def record(walk: Walk) -> None:
-    """Write down what the walk was like, where that is asked for."""
-    if os.environ.get("LLAMA_CHAT_RECORD"):
-        lines = [f"| {' | '.join(map(str, row))} |" for row in (HEAD, ["---"] * len(HEAD), *walk.rows)]
-        RECORD.write_text("\n".join((ABOUT, *lines, "")))

@@ -14,18 +14,34 @@ from tests.e2e.checkout import commit, read_config, write_config
 from tests.e2e.killing import kill_up_when
 from tests.e2e.line import Line, server_told
 from tests.e2e.runbook import LEGACY
-from tests.e2e.walking import OURS, Walk, move, users, write_phase
+from tests.e2e.walking import OURS, Row, Walk, move, record, users, write_phase
 
 pytestmark = [pytest.mark.cluster, pytest.mark.full, pytest.mark.timeout(3600)]
+ABOUT = """\
+# Faults on the way, under load
+
+What 12 paced clients saw while something went wrong; migration-under-load.md tells who they are. Each row is a test of
+tests/e2e/test_without_harm.py, which wrote this.
+"""
 BACKWARD = tuple(reversed(PHASES[:-1]))
 
 
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[Row]]:
+    """What users saw of each test."""
+    rows: list[Row] = []
+    yield rows
+    record("migration-faults.md", ABOUT, rows)
+
+
 @pytest.fixture
-def walk(adopted: Line) -> Iterator[Walk]:
+def walk(adopted: Line, table: list[Row], request: pytest.FixtureRequest) -> Iterator[Walk]:
     """Users at work around a test; none of them may lose a request or meet a cut stream."""
     with users(adopted) as walk:
         walk.stay(read_config(adopted)["migration"]["phase"], 2)
-        yield walk
+        with walk.step(request.node.name.removeprefix("test_").replace("_", " ")):
+            yield walk
+    table += walk.rows
     assert walk.load.lost == []
 
 
@@ -49,9 +65,8 @@ def changed(line: Line) -> Callable[[], bool]:
 def test_a_kill_9_of_the_update_into_a_phase_is_mended_by_make_up(walk: Walk, phase: str) -> None:
     line = walk.line
     write_phase(line, phase)
-    with walk.step(f"killed on the way to {phase}, then make up"):
-        kill_up_when(line, changed(line))
-        line.up()
+    kill_up_when(line, changed(line))
+    line.up()
     walk.stay(phase, 5)
 
 
@@ -133,8 +148,7 @@ def test_destroyed_from_any_phase_the_gateway_answers_with_what_it_had(walk: Wal
     line.up()
     for step in PHASES[1 : PHASES.index(phase) + 1]:
         move(line, step)
-    with walk.step(f"destroyed from {phase}"):
-        destroyed = line.ops("destroy", "--stack", "local", "--yes")
+    destroyed = line.ops("destroy", "--stack", "local", "--yes")
     assert destroyed.returncode == 0, destroyed.stdout
     assert routes(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
     assert picker(line) == (line.root / "legacy" / "local" / "librechat.yaml").read_text()

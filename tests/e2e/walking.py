@@ -1,16 +1,17 @@
 """A migration's steps as an operator makes them, and what their users see meanwhile."""
 
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from config.phases import PHASES
 from tests.e2e.checkout import read_config
-from tests.e2e.line import Line
+from tests.e2e.line import ROOT, Line
 from tests.e2e.load import Answer, Load, under_load
 from tests.e2e.runbook import LEGACY, WORKERS, listed
 
@@ -28,6 +29,9 @@ OURS = {
 }
 MOVED = {**OURS, **{old: OURS[new] for old, new in LEGACY.items()}}
 """Who answers each name from cutover on."""
+RECORDS = "LLAMA_CHAT_RECORD"
+"""Where this variable is set, as `make test-full` does, what was seen is written into docs/."""
+Row = tuple[object, ...]
 HEAD = ("step", "took", "answers", "of these streams", "longest stream", "failed or cut")
 
 
@@ -52,7 +56,7 @@ class Walk:
 
     line: Line
     load: Load
-    rows: list[tuple[object, ...]] = field(default_factory=list[tuple[object, ...]])
+    rows: list[Row] = field(default_factory=list[Row])
     """As `HEAD` names them."""
 
     @contextmanager
@@ -115,3 +119,10 @@ def answered_by(answers: list[Answer]) -> dict[str, set[str]]:
     for answer in answers:
         found.setdefault(answer.model, set()).add(answer.api_base)
     return found
+
+
+def record(name: str, about: str, rows: Sequence[Row]) -> None:
+    """Write a table of steps into a file of docs/, where that is asked for."""
+    if os.environ.get(RECORDS):
+        lines = [f"| {' | '.join(map(str, row))} |" for row in (HEAD, ["---"] * len(HEAD), *rows)]
+        (ROOT / "docs" / name).write_text("\n".join((about, *lines, "")))
