@@ -10,6 +10,7 @@ from components.access import ACCOUNT, service_account
 from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
 from components.content import config_map, job
 from components.gateway_routes import (
+    ALL_AT_ONCE,
     ENDPOINT_REMOVAL_SECONDS,
     KEY_ANNOTATION,
     ROLLED_SECONDS,
@@ -149,7 +150,7 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
     template = {"terminationGracePeriodSeconds": grace, "containers": containers}
     return {
         "replicas": config.gateway.replicas,
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": ALL_AT_ONCE}},
         # as they are: a handover holds them for a while
         **{name: spec[name] for name in ("minReadySeconds",) if spec.get(name)},
         "progressDeadlineSeconds": spec.get("progressDeadlineSeconds", PROGRESS_SECONDS),

@@ -32,6 +32,8 @@ from render.document import content_hash, to_yaml
 from render.litellm import litellm
 from render.smoke import gateway_expectation
 
+ALL_AT_ONCE = "100%"
+"""How many new pods may stand beside the old ones: a change, and a way back, takes one start however many there are."""
 KEY_ANNOTATION = "llama-chat/master-key-version"
 ROLLED_SECONDS = SCHEDULING_SECONDS + GATEWAY_START_SECONDS
 """What one new pod of the gateway may take until it is ready."""
@@ -173,7 +175,7 @@ def deployment_spec(
     }
     return {
         "replicas": config.gateway.replicas,
-        "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}},
+        "strategy": {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": ALL_AT_ONCE}},
         "progress_deadline_seconds": ROLLED_SECONDS,
         "revision_history_limit": 2,
         "selector": {"match_labels": selector(app)},

@@ -117,7 +117,7 @@ def install(program: Path, *, online: bool) -> None:
 
     UserError where one is not to be had.
     """
-    command = [uv_command(), "sync", "--quiet", "--frozen", "--no-default-groups"]
+    command = [uv_command(), "sync", "--quiet", "--frozen", "--no-dev"]
     env = program_environment({"UV_OFFLINE": "0"} if online else {})
     done = subprocess.run(command, cwd=program, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -131,5 +131,5 @@ def program_environment(more: Mapping[str, str]) -> dict[str, str]:
     Pulumi's Python host runs `uv sync` before each program. uv's cache has packages for the Python that is running.
     """
     kept = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-    ours = {"UV_FROZEN": "1", "UV_OFFLINE": "1", "UV_NO_DEFAULT_GROUPS": "1", "UV_PYTHON": sys.executable}
+    ours = {"UV_FROZEN": "1", "UV_OFFLINE": "1", "UV_NO_DEV": "1", "UV_PYTHON": sys.executable}
     return {**kept, **ours, **more}

@@ -119,7 +119,7 @@ def test_what_the_live_objects_hold_is_encrypted_in_the_state() -> None:
 def test_the_deployment_never_has_fewer_pods_while_they_change() -> None:
     spec = patched(adopting())
     assert spec["replicas"] == 2
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "100%"}}
     # what a handover holds for a while is back as it was
     assert spec["progressDeadlineSeconds"] == 900
     assert "minReadySeconds" not in spec

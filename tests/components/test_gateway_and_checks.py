@@ -50,7 +50,7 @@ def test_the_gateway_is_never_below_full_strength(config: StackConfig) -> None:
     recorder = gateway(config)
     spec = recorder.one("Deployment")["spec"]
     assert spec["replicas"] == 2
-    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert spec["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": "100%"}
     disruption = recorder.one("PodDisruptionBudget")["spec"]
     assert (disruption["maxUnavailable"], disruption["selector"]) == (1, spec["selector"])
 

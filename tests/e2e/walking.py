@@ -69,6 +69,7 @@ class Walk:
         longest = f"{max(streams, default=0):.0f} s"
         self.rows.append((told, f"{took:.0f} s", len(seen), len(streams), longest, len(self.load.lost) - lost))
         sys.stdout.write(f"{self.rows[-1]}\n")
+        sys.stdout.flush()
 
     def stay(self, phase: str, seconds: float) -> None:
         """Let users ask in a phase, and see that the right backend answers each name."""
