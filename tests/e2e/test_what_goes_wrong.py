@@ -33,6 +33,7 @@ def test_a_backend_under_another_name_fails_the_update_with_the_verdict_and_a_co
     standing.up()
 
 
+@pytest.mark.full
 def test_layers_that_silently_stay_on_the_cpu_fail_the_update(standing: Line) -> None:
     def on_gpu(config: dict[str, Any]) -> None:
         config["runtime"]["gpu_layers"] = 999

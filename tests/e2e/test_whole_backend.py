@@ -56,6 +56,7 @@ def test_a_model_that_is_added_to_a_pool_is_the_only_one_asked_and_answers_users
     assert re.search(r"^tiny-euler: .", printed, re.MULTILINE)
 
 
+@pytest.mark.full
 def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: Line) -> None:
     image = standing.image("litellm", "another", '#!/bin/sh\nexec /app/docker/prod_entrypoint.sh "$@"\n')
 
@@ -165,6 +166,7 @@ def test_a_static_models_change_costs_its_users_one_load_and_no_download(
     assert 0 < load.away_seconds < 60
 
 
+@pytest.mark.full
 def test_the_right_name_over_the_wrong_weights_fails_the_update(standing: Line) -> None:
     other = (cache_dir() / "hub" / "llama-chat" / "tiny-bohr-GGUF" / "tiny-bohr-F32.gguf").read_bytes()
     script = server_told("--model", "/app/other.gguf")
