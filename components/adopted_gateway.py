@@ -53,6 +53,7 @@ class AdoptedGateway(pulumi.ComponentResource):
     """A candidate of the adopted pod with the new routes, then the live ConfigMap and Deployment, patched.
 
     The candidate runs in the smoke test's own pod: until it was asked every name, nothing of the live gateway changes.
+    In phase parallel it is asked afterwards: that is the way back, and must be short and open whatever it finds.
     The adopted pods end without a drain: the handover, a Job, replaces them without losing a request before the
     Deployment is patched. From then on each change rolls pods that drain, one by one. (`kubectl rollout undo` does not
     lead back behind the handover: the adopted Deployment lies in `legacy/<stack>/gateway.yaml`.)
@@ -79,16 +80,19 @@ class AdoptedGateway(pulumi.ComponentResource):
             data={gateway.config_key: text},
             parent=self,
         )
-        after = (*args.after, *workers.serving, files_map)
-        test = candidate_test(config, adopted_candidate(config, files), after)
-        candidate = SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job
-        protect = config.migration.phase != "parallel"
+        protect = tested_first = config.migration.phase != "parallel"
+
+        def candidate(*after: pulumi.Resource) -> tuple[pulumi.Resource, ...]:
+            test = candidate_test(config, adopted_candidate(config, files), (*after, files_map))
+            return (SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job,)
+
+        before = (*args.after, *workers.serving)
         routes = config_map_patch(
             f"{name}-routes",
             namespace=namespace,
             config_map=gateway.config_map,
             data={gateway.config_key: text},
-            opts=left_in_place(self, after=[candidate], protect=protect),
+            opts=left_in_place(self, after=candidate(*before) if tested_first else before, protect=protect),
         )
         handover = self._handover(config, patch, routes)
         key = {KEY_ANNOTATION: args.key_version} if args.key_version else {}
@@ -104,7 +108,7 @@ class AdoptedGateway(pulumi.ComponentResource):
                 timeouts=timeouts(gateway.replicas * ROLLED_SECONDS, drain=drain_seconds(config)),
             ),
         )
-        self.last = (self.ready, *workers.stop((self.ready,)))
+        self.last = (self.ready, *workers.stop((self.ready,)), *(() if tested_first else candidate(self.ready)))
         self.register_outputs({"config_map": gateway.config_map, "deployment": gateway.deployment})
 
     def _handover(self, config: StackConfig, patch: Object, after: pulumi.Resource) -> Job:

@@ -66,6 +66,13 @@ def test_candidate_then_routes_then_handover_then_deployment() -> None:
     assert one(recorder, "DeploymentPatch", "gateway-deployment").after == sorted([routes.name, drain.name])
 
 
+def test_on_the_way_back_to_what_was_adopted_the_candidate_comes_last() -> None:
+    recorder = gateway(adopting("parallel"))
+    assert "gateway-deployment" in one(recorder, "Job", "smoke").after
+    waited_for = one(recorder, "ConfigMapPatch", "gateway-routes").after
+    assert waited_for == ["gateway-legacy-vllm-code", "gateway-legacy-vllm-general"]
+
+
 @pytest.mark.parametrize("phase", ["parallel", *OUTSIDE_PARALLEL])
 def test_each_phases_document_goes_to_the_live_key_and_before_that_to_the_candidate(phase: str) -> None:
     config = adopting(phase)

@@ -28,7 +28,15 @@ def test_going_back_a_name_of_ours_is_routed_until_it_is_no_longer_listed(
     monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     recorder = registered(monkeypatch, phase)
-    (smoke,) = [it for it in recorder.all("Job") if it.name.startswith("llm-gateway-smoke")]
-    assert {"frontend-routes", "frontend-deployment"} <= set(smoke.after)
+    first = "gateway-routes" if phase == "parallel" else "llm-gateway-smoke"
+    (changed,) = [it for it in (*recorder.all("Job"), *recorder.all("ConfigMapPatch")) if it.name.startswith(first)]
+    assert {"frontend-routes", "frontend-deployment"} <= set(changed.after)
     (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
     assert not [name for name in listed.after if name.startswith("gateway")]
+
+
+def test_the_way_back_to_the_first_phase_waits_for_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = registered(monkeypatch, "parallel")
+    ours = [it for it in recorder.registered if it.name.startswith(("gateway", "frontend", "llm-gateway"))]
+    assert len(ours) > 5
+    assert [it.name for it in ours if any(name.startswith("llama-") for name in it.after)] == []

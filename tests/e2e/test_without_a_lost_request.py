@@ -4,13 +4,14 @@ import itertools
 import time
 
 import pytest
+import yaml
 
 from config.phases import PHASES
 from tests.e2e import runbook
 from tests.e2e.checkout import git
 from tests.e2e.line import Line
 from tests.e2e.runbook import LEGACY, WORKERS, listed
-from tests.e2e.walking import CLIENTS, TRANSPARENT, VLLM, Walk, move, record, users, write_phase
+from tests.e2e.walking import CLIENTS, TRANSPARENT, VLLM, Walk, move, record, users
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
 BACK_SECONDS = 60
@@ -62,28 +63,35 @@ def test_the_whole_way_there_and_back_loses_no_request_and_cuts_no_stream(adopte
 
 
 def back_to_vllm(walk: Walk) -> None:
-    """From cutover a phase back, as one does when users complain: how long until vLLM answers all of them."""
+    """From cutover to what was, as one does when users complain: how long until vLLM answers all of them."""
     begun = time.monotonic()
-    with walk.step("cutover → test"):
-        move(walk.line, "test")
-    walk.stay("test", 10)
+    with walk.step("cutover → parallel"):
+        move(walk.line, "parallel")
+    walk.stay("parallel", 10)
     waited = walk.seconds_until(VLLM, begun)
     walk.rows.append((f"vLLM answers everybody {waited:.0f} s after that command", *[""] * 5))
     assert waited < BACK_SECONDS
 
 
 def back_by_history(walk: Walk) -> None:
-    """To the update that adopted; then the stack's file follows, and the hold ends."""
+    """To the update that stood in phase test, and held there; then the checkout counts again."""
     line = walk.line
-    (adopting,) = git(line.root, "log", "--format=%H", "--grep=Adopt what runs").split()
-    with walk.step("test → parallel (make rollback)"):
-        rolled = line.ops("rollback", "--stack", "local", "--to", adopting, "--yes")
+    (in_test,) = git(line.root, "log", "--format=%H", "--grep=Move local to phase test").split()
+    with walk.step("parallel → test (make rollback)"):
+        rolled = line.ops("rollback", "--stack", "local", "--to", in_test, "--yes")
     assert rolled.returncode == 0, rolled.stdout
-    walk.stay("parallel", 5)
+    assert {f"{name}-test" for name in TRANSPARENT} < routed(line)
+    walk.stay("test", 5)
     held = line.ops("up")
     assert held.returncode == 1
     assert "is held" in held.stdout
-    write_phase(line, "parallel")
-    resumed = line.ops("resume", "--stack", "local")
+    with walk.step("test → parallel (make resume)"):
+        resumed = line.ops("resume", "--stack", "local")
     assert resumed.returncode == 0, resumed.stdout
     assert "is held no more" in resumed.stdout
+
+
+def routed(line: Line) -> set[str]:
+    """The names in LiteLLM's document."""
+    document = line.kubectl("get", "configmap", "litellm-config", "-o", "jsonpath={.data.config\\.yaml}")
+    return {entry["model_name"] for entry in yaml.safe_load(document)["model_list"]}

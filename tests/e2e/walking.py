@@ -29,6 +29,8 @@ OURS = {
 }
 MOVED = {**OURS, **{old: OURS[new] for old, new in LEGACY.items()}}
 """Who answers each name from cutover on."""
+HELD_SECONDS = 30
+"""How long a pod that was told to end may still take requests along kept connections."""
 RECORDS = "LLAMA_CHAT_RECORD"
 """Where this variable is set, as `make test-full` does, what was seen is written into docs/."""
 Row = tuple[object, ...]
@@ -72,13 +74,19 @@ class Walk:
         sys.stdout.flush()
 
     def stay(self, phase: str, seconds: float) -> None:
-        """Let users ask in a phase, and see that the right backend answers each name."""
-        since = time.monotonic()
-        time.sleep(seconds)
+        """Let users ask in a phase, and see that the right backend answers each name.
+
+        A gateway's old pods answer those whose connections they hold until these end: so long it may take.
+        """
         expected = VLLM if phase in {"parallel", "test"} else MOVED
-        found = answered_by(self.since(since))
-        assert found
-        assert found == {name: {expected[name]} for name in found}
+        deadline = time.monotonic() + HELD_SECONDS
+        while True:
+            since = time.monotonic()
+            time.sleep(seconds)
+            found = answered_by(self.since(since))
+            if found and found == {name: {expected[name]} for name in found}:
+                return
+            assert time.monotonic() < deadline, found
 
     def since(self, moment: float) -> list[Answer]:
         """The answers to what was asked since a moment of the monotonic clock."""
