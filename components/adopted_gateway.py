@@ -17,6 +17,7 @@ from components.gateway_routes import (
     Candidate,
     GatewayRoutesArgs,
     candidate_test,
+    connection_env,
     drain_seconds,
 )
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
@@ -34,7 +35,6 @@ from components.pods import (
 )
 from components.smoke_test import SmokeTest
 from config.model import StackConfig
-from render.budget import longest_request
 from render.document import content_hash, to_json
 from render.litellm import gateway_text
 
@@ -167,9 +167,8 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
 
 def _drained(config: StackConfig, server: Object) -> Object:
     """What the server's container states of ours; a hook and a probe of its own stay."""
-    drain = {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))}
     named = {"name": server["name"], "env": [{"name": it["name"]} for it in server.get("env", ())]}
-    stated = with_env(named, drain, *legacy_keys(config))
+    stated = with_env(named, *cast("list[Object]", connection_env(config)), *legacy_keys(config))
     if "preStop" not in server.get("lifecycle", {}):
         stated["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}}
     if "readinessProbe" not in server:

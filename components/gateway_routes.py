@@ -32,6 +32,8 @@ from render.document import content_hash, to_yaml
 from render.litellm import litellm
 from render.smoke import gateway_expectation
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than chat clients keep idle connections: LibreChat's undici 4 s, httpx 5 s, nginx in between 60 s."""
 ALL_AT_ONCE = "100%"
 """How many new pods may stand beside the old ones: a change, and a way back, takes one start however many there are."""
 KEY_ANNOTATION = "llama-chat/master-key-version"
@@ -206,12 +208,20 @@ def litellm_container(config: StackConfig, *env: EnvVarArgsDict) -> ContainerArg
 def gateway_container(config: StackConfig) -> ContainerArgsDict:
     """The gateway's own: probed, and drained so that every running answer ends before its pod does."""
     port = config.gateway.port
-    drain: EnvVarArgsDict = {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))}
     return {
-        **litellm_container(config, drain),
+        **litellm_container(config, *connection_env(config)),
         # LiteLLM's own probe routes: `/health` itself would call every model
         "startup_probe": probe(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
         "readiness_probe": probe(port, "/health/readiness", period_seconds=2, failures=3),
         "liveness_probe": probe(port, "/health/liveliness", period_seconds=15, failures=6),
         "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}},
     }
+
+
+def connection_env(config: StackConfig) -> list[EnvVarArgsDict]:
+    """When LiteLLM's server closes connections: none before its answer, and no idle one before its client does.
+
+    A request that goes out while the server closes an idle connection is lost; by default it does so after 5 s.
+    """
+    seconds = {"GRACEFUL_SHUTDOWN_TIMEOUT": longest_request(config), "KEEPALIVE_TIMEOUT": KEEP_ALIVE_SECONDS}
+    return [{"name": name, "value": str(value)} for name, value in seconds.items()]

@@ -150,6 +150,7 @@ def test_only_what_is_ours_of_the_container_is_stated() -> None:
         {"name": "LITELLM_MASTER_KEY"},
         {"name": "OLD"},
         {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))},
+        {"name": "KEEPALIVE_TIMEOUT", "value": "75"},
         LEGACY_KEY,
     ]
     assert stated["readinessProbe"]["httpGet"] == {"path": "/health/readiness", "port": 8000}
