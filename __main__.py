@@ -31,7 +31,7 @@ for backend in config.pooled:
     pool = SwapPool(backend.name, SwapPoolArgs(config=config, backend=backend, after=after), cluster)
     tested.append(SmokeTest(f"{backend.name}-smoke", backend_test(config, backend, pool), cluster).job)
 
-standing = user_side(config, foundation.key_version, tested, cluster)
+standing = user_side(config, reached, foundation.key_version, tested, cluster)
 
 pulumi.export("gateway", gateway_url(config))
 pulumi.export("models", {served.name: backend.name for backend in config.backends for served in backend.models})

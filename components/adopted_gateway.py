@@ -1,5 +1,6 @@
 """The LiteLLM gateway in mode `adopt`: one that runs already gets our routes, and everything else of it stays."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import pulumi
@@ -53,10 +54,11 @@ class AdoptedGateway(pulumi.ComponentResource):
     """A candidate of the adopted pod with the new routes, then the live ConfigMap and Deployment, patched.
 
     The candidate runs in the smoke test's own pod: until it was asked every name, nothing of the live gateway changes.
-    In phase parallel it is asked afterwards: that is the way back, and must be short and open whatever it finds.
-    The adopted pods end without a drain: the handover, a Job, replaces them without losing a request before the
-    Deployment is patched. From then on each change rolls pods that drain, one by one. (`kubectl rollout undo` does not
-    lead back behind the handover: the adopted Deployment lies in `legacy/<stack>/gateway.yaml`.)
+    On the way back to phase parallel it is asked afterwards: that way must be short and open whatever it finds. The
+    adopted pods end without a drain: the handover, a Job, replaces them without losing a request before the Deployment
+    is patched. From then on each change rolls pods that drain. (`kubectl rollout undo` does not lead back behind the
+    handover: the adopted Deployment lies in `legacy/<stack>/gateway.yaml`.) At first the pods change before the
+    document does: its new text may refer to variables that only they have.
 
     Neither the ConfigMap nor the Deployment is read here: their whole content, keys and all, would be in the state.
     """
@@ -69,49 +71,60 @@ class AdoptedGateway(pulumi.ComponentResource):
     def __init__(self, name: str, args: GatewayRoutesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:AdoptedGateway", name, None, opts)
         config, gateway = args.config, args.config.gateway
-        namespace, text = config.cluster.namespace, gateway_text(config)
-        patch = gateway_patch(config, text)
+        self._name, self._args, self._text = name, args, gateway_text(config)
         warn_of_servers_that_cut(config)
         workers = LegacyWorkers(f"{name}-legacy", LegacyWorkersArgs(config=config), pulumi.ResourceOptions(parent=self))
-        files, files_map = config_map(
-            gateway.config_map,
-            namespace=namespace,
-            app=gateway.deployment,
-            data={gateway.config_key: text},
-            parent=self,
-        )
-        protect = tested_first = config.migration.phase != "parallel"
-
-        def candidate(*after: pulumi.Resource) -> tuple[pulumi.Resource, ...]:
-            test = candidate_test(config, adopted_candidate(config, files), (*after, files_map))
-            return (SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job,)
-
         before = (*args.after, *workers.serving)
-        routes = config_map_patch(
-            f"{name}-routes",
-            namespace=namespace,
-            config_map=gateway.config_map,
-            data={gateway.config_key: text},
-            opts=left_in_place(self, after=candidate(*before) if tested_first else before, protect=protect),
-        )
-        handover = self._handover(config, patch, routes)
-        key = {KEY_ANNOTATION: args.key_version} if args.key_version else {}
-        self.ready = deployment_patch(
-            f"{name}-deployment",
-            namespace=namespace,
-            deployment=gateway.deployment,
-            spec=_annotated(patch, key),
-            opts=left_in_place(
-                self,
-                after=[routes, handover],
-                protect=protect,
-                timeouts=timeouts(gateway.replicas * ROLLED_SECONDS, drain=drain_seconds(config)),
-            ),
-        )
-        self.last = (self.ready, *workers.stop((self.ready,)), *(() if tested_first else candidate(self.ready)))
+        if config.migration.phase != "parallel":
+            self.ready = self._pods(self._routes(self._candidate(*before)))
+            self.last = (self.ready, *workers.follow((self.ready,)))
+        elif args.first:
+            self.ready = self._routes(self._pods(self._candidate(*before)))
+            self.last = (self.ready,)
+        else:
+            self.ready = self._pods(self._routes(*before))
+            self.last = (self.ready, self._candidate(self.ready))
         self.register_outputs({"config_map": gateway.config_map, "deployment": gateway.deployment})
 
-    def _handover(self, config: StackConfig, patch: Object, after: pulumi.Resource) -> Job:
+    def _candidate(self, *after: pulumi.Resource) -> pulumi.Resource:
+        config, gateway = self._args.config, self._args.config.gateway
+        files, files_map = config_map(
+            gateway.config_map,
+            namespace=config.cluster.namespace,
+            app=gateway.deployment,
+            data={gateway.config_key: self._text},
+            parent=self,
+        )
+        test = candidate_test(config, adopted_candidate(config, files), (*after, files_map))
+        return SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job
+
+    def _routes(self, *after: pulumi.Resource) -> pulumi.Resource:
+        config, gateway = self._args.config, self._args.config.gateway
+        return config_map_patch(
+            f"{self._name}-routes",
+            namespace=config.cluster.namespace,
+            config_map=gateway.config_map,
+            data={gateway.config_key: self._text},
+            opts=left_in_place(self, after=after, protect=config.migration.phase != "parallel"),
+        )
+
+    def _pods(self, *after: pulumi.Resource) -> pulumi.Resource:
+        config, version = self._args.config, self._args.key_version
+        patch = gateway_patch(config, self._text)
+        return deployment_patch(
+            f"{self._name}-deployment",
+            namespace=config.cluster.namespace,
+            deployment=config.gateway.deployment,
+            spec=_annotated(patch, {KEY_ANNOTATION: version} if version else {}),
+            opts=left_in_place(
+                self,
+                after=[*after, self._handover(config, patch, after)],
+                protect=config.migration.phase != "parallel",
+                timeouts=timeouts(config.gateway_pods * ROLLED_SECONDS, drain=drain_seconds(config)),
+            ),
+        )
+
+    def _handover(self, config: StackConfig, patch: Object, after: Sequence[pulumi.Resource]) -> Job:
         name, namespace = f"{config.gateway.deployment}-drain", config.cluster.namespace
         plan = handover_plan(config, patch)
         sources = ("handover.py", "handover_pods.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py")
@@ -139,7 +152,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             },
             deadline_seconds=ROLLED_SECONDS + PATIENCE_SECONDS + drain_seconds(config) + STEPS_SECONDS,
             parent=self,
-            after=[after, files_map, *access],
+            after=[*after, files_map, *access],
         )
 
 
@@ -153,7 +166,7 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
     containers = [ours if it["name"] == ours["name"] else {"name": it["name"]} for it in pod["containers"]]
     template = {"terminationGracePeriodSeconds": grace, "containers": containers}
     return {
-        "replicas": config.gateway.replicas,
+        "replicas": config.gateway_pods,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": ALL_AT_ONCE}},
         # as they are: a handover holds them for a while
         **{name: spec[name] for name in ("minReadySeconds",) if spec.get(name)},

@@ -52,6 +52,8 @@ class GatewayRoutesArgs:
     """Changes with the master key, where the stack keeps it: LiteLLM reads it at its start only."""
     after: tuple[pulumi.Resource, ...] = ()
     """The backends' smoke tests: no route leads to a backend that did not pass."""
+    first: bool = False
+    """Whether the gateway is an adopted one that the stack has not changed yet."""
 
 
 class GatewayRoutes(pulumi.ComponentResource):

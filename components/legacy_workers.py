@@ -4,10 +4,27 @@ from dataclasses import dataclass
 
 import pulumi
 
+from components.access import ACCOUNT, service_account
+from components.content import config_map, job
 from components.patches import deployment_patch, left_in_place
-from components.pods import timeouts
+from components.pods import (
+    SCRATCH,
+    account_volume,
+    config_volume,
+    pod_security,
+    pull_secrets,
+    script_container,
+    scripts,
+    timeouts,
+)
 from config.model import StackConfig
 from config.sizing import UNKNOWN_SECONDS
+from render.document import Document, to_json
+
+ROUTED = ("parallel", "test")
+"""The phases in which the gateway leads to them."""
+SPARE_SECONDS = 120
+"""What the Job that waits for them may take beside their start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,31 +37,74 @@ class LegacyWorkersArgs:
 class LegacyWorkers(pulumi.ComponentResource):
     """The number of pods of each: the adopted one, and none once the migration is done.
 
-    Going back from there starts them again, and the gateway waits for them: it routes to what answers. Once they are
-    retired, there is none to count.
+    Going back to where the gateway leads to them, it waits until they have loaded. In between they run beside it, for
+    the next step back. Once they are retired, there is none to count.
     """
 
-    serving: tuple[pulumi.Resource, ...]
+    serving: tuple[pulumi.Resource, ...] = ()
     """What the gateway waits for."""
 
     def __init__(self, name: str, args: LegacyWorkersArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("llama-chat:gateway:LegacyWorkers", name, None, opts)
         self._name, self._config = name, args.config
         self._replicas = args.config.legacy.workers
-        self._done = args.config.migration.phase == "done"
-        self.serving = () if self._done else tuple(self._patch(*it, ()) for it in self._replicas.items())
+        if self._replicas and args.config.migration.phase in ROUTED:
+            self.serving = (self._wait(self._patched(())),)
         self.register_outputs({"deployments": list(self._replicas)})
 
-    def stop(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
-        """Stop them where the migration is done, after what may have routed to them; what did that."""
-        return tuple(self._patch(deployment, 0, after) for deployment in self._replicas) if self._done else ()
+    def follow(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
+        """Where the gateway does not lead to them, their number once it is so; what states it."""
+        return () if self._config.migration.phase in ROUTED else self._patched(after)
 
-    def _patch(self, deployment: str, replicas: int, after: tuple[pulumi.Resource, ...]) -> pulumi.Resource:
-        return deployment_patch(
-            f"{self._name}-{deployment}",
-            namespace=self._config.cluster.namespace,
-            deployment=deployment,
-            spec={"replicas": replicas},
-            # not protected: a retired one leaves the stack file
-            opts=left_in_place(self, after=after, timeouts=timeouts(UNKNOWN_SECONDS)),
+    def _patched(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
+        done = self._config.migration.phase == "done"
+        return tuple(
+            deployment_patch(
+                f"{self._name}-{deployment}",
+                namespace=self._config.cluster.namespace,
+                deployment=deployment,
+                spec={"replicas": 0 if done else replicas},
+                # not protected: a retired one leaves the stack file
+                opts=left_in_place(self, after=after, timeouts=timeouts(UNKNOWN_SECONDS)),
+            )
+            for deployment, replicas in self._replicas.items()
+        )
+
+    def _wait(self, after: tuple[pulumi.Resource, ...]) -> pulumi.Resource:
+        """A Job that ends once they stand: Pulumi's own wait may end before their controller has seen the patch."""
+        config, namespace = self._config, self._config.cluster.namespace
+        name = f"{config.gateway.deployment}-legacy"
+        plan: Document = {"namespace": namespace, "seconds": UNKNOWN_SECONDS, "deployments": self._replicas}
+        sources = ("rollout.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py")
+        data = {"rollout.json": to_json(plan), **scripts(*sources)}
+        files, files_map = config_map(name, namespace=namespace, app=name, data=data, parent=self)
+        access = service_account(
+            name,
+            namespace,
+            [
+                {
+                    "api_groups": ["apps"],
+                    "resources": ["deployments"],
+                    "resource_names": list(self._replicas),
+                    "verbs": ["get"],
+                }
+            ],
+            self,
+        )
+        command = ["/rollout/rollout.py", "--config", "/rollout/rollout.json"]
+        mounts = {"rollout": "/rollout", "account": ACCOUNT}
+        return job(
+            name,
+            namespace=namespace,
+            pod={
+                "service_account_name": name,
+                "automount_service_account_token": False,
+                "security_context": pod_security(),
+                "image_pull_secrets": pull_secrets(config.pull_secrets),
+                "containers": [script_container("rollout", config.images.python, command, mounts)],
+                "volumes": [SCRATCH, config_volume("rollout", files), account_volume("account")],
+            },
+            deadline_seconds=UNKNOWN_SECONDS + SPARE_SECONDS,
+            parent=self,
+            after=[*after, files_map, *access],
         )

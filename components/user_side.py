@@ -8,6 +8,7 @@ from components.adopted_gateway import AdoptedGateway
 from components.frontend_config import FrontendConfig, FrontendConfigArgs
 from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
 from config.model import StackConfig
+from config.phases import Reached
 
 LISTED_FIRST = ("parallel", "test")
 """Phases in which LibreChat lists what was adopted, which the gateway routes in each phase: going back there, it stops
@@ -16,6 +17,7 @@ listing a name of ours before the gateway stops routing it."""
 
 def user_side(
     config: StackConfig,
+    reached: Reached | None,
     key_version: pulumi.Output[str] | None,
     after: Sequence[pulumi.Resource],
     opts: pulumi.ResourceOptions,
@@ -27,12 +29,14 @@ def user_side(
     """
     needed = () if config.gateway.mode == "adopt" and config.migration.phase == "parallel" else tuple(after)
 
-    def gateway(*first: pulumi.Resource) -> AdoptedGateway | GatewayRoutes:
-        args = GatewayRoutesArgs(config=config, key_version=key_version, after=(*needed, *first))
+    def gateway(*before: pulumi.Resource) -> AdoptedGateway | GatewayRoutes:
+        args = GatewayRoutesArgs(
+            config=config, key_version=key_version, after=(*needed, *before), first=reached is None
+        )
         return (AdoptedGateway if config.gateway.mode == "adopt" else GatewayRoutes)("gateway", args, opts)
 
-    def frontend(*first: pulumi.Resource) -> FrontendConfig:
-        return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=first), opts)
+    def frontend(*before: pulumi.Resource) -> FrontendConfig:
+        return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=before), opts)
 
     if config.frontend.mode == "adopt" and config.migration.phase in LISTED_FIRST:
         listed = frontend()

@@ -97,6 +97,12 @@ class Adopted(Frozen):
     retired: str = ""
     """The folder with the manifests that `make retire` saved, as an operator writes it in the checkout."""
 
+    @property
+    def gateway_pods(self) -> int:
+        """How many pods LiteLLM had; 0 where nothing was adopted."""
+        spec = cast("Parsed", self.gateway.get("spec") or {"replicas": 0})
+        return int(spec.get("replicas", 1))
+
     @cached_property
     def routes(self) -> Parsed:
         """LiteLLM's document, as LiteLLM reads it."""

@@ -103,6 +103,11 @@ class StackConfig(Frozen):
         return self._adopted
 
     @property
+    def gateway_pods(self) -> int:
+        """How many pods the gateway has: an adopted one never fewer than it had."""
+        return max(self.gateway.replicas, self.adopted.gateway_pods)
+
+    @property
     def has_master_key(self) -> bool:
         """Whether the stack file holds LiteLLM's master key; read it with `pulumi.Config.require_secret`."""
         return self.master_key is not None

@@ -20,7 +20,7 @@ def router_checks(config: StackConfig, kube: Kube, reach: Callable[[], Gateway])
     A name that leads elsewhere is listed alone: asking it may cost.
     """
     deployment, routes = config.gateway.deployment, gateway_routes(config)
-    strength = partial(full_strength, kube, deployment, config.gateway.replicas)
+    strength = partial(full_strength, kube, deployment, config.gateway_pods)
     yield made("router", deployment, "at full strength", strength)
     yield made("router", deployment, "/v1/models", partial(_listed, routes, reach))
     for routed in routes:

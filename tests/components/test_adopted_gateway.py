@@ -69,8 +69,17 @@ def test_candidate_then_routes_then_handover_then_deployment() -> None:
 def test_on_the_way_back_to_what_was_adopted_the_candidate_comes_last() -> None:
     recorder = gateway(adopting("parallel"))
     assert "gateway-deployment" in one(recorder, "Job", "smoke").after
-    waited_for = one(recorder, "ConfigMapPatch", "gateway-routes").after
-    assert waited_for == ["gateway-legacy-vllm-code", "gateway-legacy-vllm-general"]
+    (waited_for,) = one(recorder, "ConfigMapPatch", "gateway-routes").after
+    assert waited_for.startswith("llm-gateway-legacy-")
+
+
+def test_at_first_the_pods_have_the_new_variables_before_the_document_refers_to_them() -> None:
+    args = GatewayRoutesArgs(config=adopting("parallel"), first=True)
+    recorder = record(lambda: AdoptedGateway("gateway", args))
+    smoke, drain = one(recorder, "Job", "smoke"), one(recorder, "Job", "drain")
+    assert smoke.name in drain.after
+    assert one(recorder, "DeploymentPatch", "gateway-deployment").after == sorted([smoke.name, drain.name])
+    assert one(recorder, "ConfigMapPatch", "gateway-routes").after == ["gateway-deployment"]
 
 
 @pytest.mark.parametrize("phase", ["parallel", *OUTSIDE_PARALLEL])

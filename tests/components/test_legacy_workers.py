@@ -1,5 +1,7 @@
 """When vLLM runs, and when it stops."""
 
+import json
+
 import pytest
 
 from components.adopted_gateway import AdoptedGateway
@@ -20,13 +22,29 @@ def replicas(recorder: Recorder) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("phase", ["parallel", "test", "cutover", "frontend"])
-def test_every_worker_runs_as_it_was_adopted_and_the_gateway_waits_for_it(phase: str) -> None:
+ALL = {"vllm-general": 2, "vllm-code": 1}
+
+
+@pytest.mark.parametrize("phase", ["parallel", "test"])
+def test_where_the_gateway_leads_to_them_it_waits_until_they_have_loaded(phase: str) -> None:
     recorder = gateway(phase)
-    assert replicas(recorder) == {"vllm-general": 2, "vllm-code": 1}
-    workers = {it.name for it in recorder.all("DeploymentPatch", "vllm")}
+    assert replicas(recorder) == ALL
+    (waiting,) = recorder.all("Job", "llm-gateway-legacy")
+    assert {it.name for it in recorder.all("DeploymentPatch", "vllm")} <= set(waiting.after)
     first = recorder.all("ConfigMapPatch", "routes") if phase == "parallel" else recorder.all("Job", "smoke")
-    assert [workers <= set(it.after) for it in first] == [True]
+    assert [waiting.name in it.after for it in first] == [True]
+    plan = json.loads(recorder.one("ConfigMap", "llm-gateway-legacy")["data"]["rollout.json"])
+    assert plan["deployments"] == ALL
+    (allowed,) = recorder.one("Role", "llm-gateway-legacy")["rules"]
+    assert (allowed["resourceNames"], allowed["verbs"]) == (list(ALL), ["get"])
+
+
+@pytest.mark.parametrize("phase", ["cutover", "frontend"])
+def test_where_it_does_not_they_run_for_the_way_back_and_nobody_waits(phase: str) -> None:
+    recorder = gateway(phase)
+    assert replicas(recorder) == ALL
+    assert not recorder.all("Job", "llm-gateway-legacy")
+    assert [it.after for it in recorder.all("DeploymentPatch", "vllm")] == 2 * [["gateway-deployment"]]
 
 
 def test_once_done_they_stop_after_the_gateway_has_its_last_routes() -> None:

@@ -1,0 +1,78 @@
+"""Waits until Deployments stand as they are wanted: `rollout.py --config /rollout/rollout.json`.
+
+Pulumi's own wait for a patched Deployment may end before its controller has seen the patch. The verdict is printed and
+left as the pod's termination message, starting with `ok:` where all is well.
+
+Runs in pods, beside cluster_objects.py, smoke_client.py and smoke_pods.py: nothing but the standard library of Python
+3.9 or newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster_objects import Cluster, Object
+from smoke_client import Failure, Run, Terminated
+from smoke_pods import own_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def wait_for(plan: dict[str, Any], cluster: Cluster, run: Run) -> str:
+    """The verdict once each Deployment has so many pods of its newest template, all available; Failure where not."""
+    run.begin(plan["seconds"])
+    for name, replicas in plan["deployments"].items():
+        while (found := cluster.get("deployments", name)) is None or not stands(found, replicas):
+            if found is None:
+                raise Failure(f"namespace {plan['namespace']} has no Deployment {name}: bring it back")
+            if not run.pause():
+                ready = found.get("status", {}).get("availableReplicas", 0)
+                remedy = f"look at its pods: kubectl -n {plan['namespace']} describe deployment {name}"
+                raise Failure(f"{name}: of {replicas} pods {ready} are there after {plan['seconds']} s: {remedy}")
+    return f"ok: {', '.join(plan['deployments'])} at full strength"
+
+
+def stands(deployment: Object, replicas: int) -> bool:
+    """Whether the controller has seen the newest template, and all pods are of it."""
+    status = deployment.get("status", {})
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    counts = [status.get(kind, 0) for kind in ("replicas", "updatedReplicas", "availableReplicas")]
+    return seen and counts == [replicas] * 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
+    parser = argparse.ArgumentParser(description="Waits until Deployments stand as they are wanted.")
+    parser.add_argument("--config", type=Path, required=True, help="JSON: namespace, seconds, deployments")
+    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
+    args = parser.parse_args(arguments)
+    run, status = Run(), 1
+    try:
+        plan: dict[str, Any] = json.loads(args.config.read_text(encoding="utf-8"))
+        verdict = wait_for(plan, Cluster(own_cluster(run), run, plan["namespace"]), run)
+        status = 0
+    except Failure as failure:
+        verdict = str(failure)
+    except Terminated:
+        status, verdict = 128 + signal.SIGTERM, "Kubernetes ended this pod: run it again"
+    print(verdict)
+    with suppress(OSError):  # outside a pod there is no such file
+        args.termination_log.write_text(verdict, encoding="utf-8")
+    return status
+
+
+def terminate(*_: object) -> None:
+    """What SIGTERM does: process 1 would ignore it otherwise."""
+    raise Terminated
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminate)
+    sys.exit(main())
