@@ -176,6 +176,12 @@ def endpoint_gone(config: StackConfig) -> Iterator[Problem]:
         ours = ", ".join(str(entry["name"]) for entry in custom if _lists_routes(config, entry))
         remedy = f"lists no name that the adopted gateway routes, as {ours or 'no other one'} does: correct it"
         yield problem(("frontend", "endpoint_name"), name, remedy)
+    elif part(entry, "models").get("fetch") is True:
+        remedy = (
+            "fetches its list from the gateway, which in phase test has names for testers and in done hides the legacy "
+            f"ones: write fetch: false and the names in LibreChat's document, and {MAKE_ADOPT}"
+        )
+        yield problem(("frontend", "endpoint_name"), name, remedy)
 
 
 def _lists_routes(config: StackConfig, entry: Parsed) -> bool:
@@ -191,7 +197,10 @@ def still_named(config: StackConfig) -> Iterator[Problem]:
         return
     aliases_gone = migration.phase == "done" and not migration.keep_aliases
     if aliases_gone and not migration.renamed and config.legacy.replaced:
-        remedy = "LibreChat still lists legacy names: rename the stored ones and write renamed: true, or write true"
+        remedy = (
+            "LibreChat still lists legacy names: rename the stored ones, write renamed: true and bring that up before "
+            "you write false here"
+        )
         yield problem(("migration", "keep_aliases"), migration.keep_aliases, remedy)
     for path, name in _mentions((), config.adopted.picker if config.adopted.librechat else {}, config.legacy.replaced):
         # what is listed is checked against the list; a title's model, say, only against the gateway

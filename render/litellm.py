@@ -71,9 +71,9 @@ def gateway_routes(config: StackConfig) -> list[Routed]:
         case "test":
             return [*found, *(_ours(config, *it, name=f"{it[1].name}{IN_TEST}") for it in _models(config))]
         case "cutover" | "frontend":
-            return [*ours, *(_moved(config, legacy) for legacy in found)]
+            return [*_grouped(config, ours), *(_moved(config, legacy) for legacy in found)]
         case "done":
-            return [*ours, *_left(config, found)]
+            return [*_grouped(config, ours), *_left(config, found)]
 
 
 def api_base(config: StackConfig, backend: Backend) -> str:
@@ -117,6 +117,16 @@ def _ours(config: StackConfig, backend: Backend, served: Served, *, name: str | 
     )
 
 
+def _grouped(config: StackConfig, ours: Sequence[Routed]) -> Iterator[Routed]:
+    """Our names for whoever may use the names that they replace, where LiteLLM's keys are bound to groups."""
+    entries = {str(entry["model_name"]): entry for entry in config.adopted.entries}
+    for routed in ours:
+        replaced = [old for old, new in config.legacy.replaced.items() if new == routed.name]
+        groups = [it for old in replaced for it in part(entries.get(old, {}), "model_info").get("access_groups") or ()]
+        info = {"model_info": {"access_groups": list(dict.fromkeys(groups))}} if groups else {}
+        yield replace(routed, entries=tuple({**entry, **info} for entry in routed.entries))
+
+
 def _found(config: StackConfig, name: str) -> Routed:
     """A legacy name as it was found; where one Deployment of the stack's namespace serves it, that is who answers.
 
@@ -158,7 +168,9 @@ def _left(config: StackConfig, found: Sequence[Routed]) -> Iterator[Routed]:
     for legacy in found:
         moved = _moved(config, legacy)
         if moved.served is None:
-            yield legacy
+            # LiteLLM looks an alias up once: what it stands for may be one itself now
+            target = config.legacy.replaced.get(alias_target(legacy.alias)) if legacy.alias is not None else None
+            yield replace(legacy, alias={"model": target, "hidden": legacy.hidden}) if target else legacy
         elif config.migration.keep_aliases:
             yield replace(moved, entries=(), alias={"model": moved.served.name, "hidden": True})
 

@@ -226,18 +226,18 @@ def test_an_endpoint_of_another_server_is_refused() -> None:
     ]
 
 
-def test_an_endpoint_that_asks_the_server_for_its_names_may_list_any() -> None:
-    text = LIBRECHAT.replace("[general-chat, code-chat, reasoning-chat]", "[any]").replace(
-        "fetch: false", "fetch: true"
-    )
-    assert told(adopting_values(), adopted(librechat=text)) == []
+def test_an_endpoint_that_asks_the_server_for_its_names_is_refused() -> None:
+    text = LIBRECHAT.replace("fetch: false", "fetch: true")
+    (refusal,) = told(adopting_values(), adopted(librechat=text))
+    assert "vLLM: fetches its list from the gateway" in refusal
+    assert "write fetch: false and the names" in refusal
 
 
 def test_names_that_librechat_still_lists_do_not_lose_their_aliases() -> None:
     assert told(adopting_values("done", keep_aliases=False)) == [
         (
-            "llama-chat:migration.keep_aliases: false: LibreChat still lists legacy names: rename the stored ones and "
-            "write renamed: true, or write true"
+            "llama-chat:migration.keep_aliases: false: LibreChat still lists legacy names: rename the stored ones, "
+            "write renamed: true and bring that up before you write false here"
         )
     ]
     assert told(adopting_values("done", keep_aliases=False, renamed=True)) == []

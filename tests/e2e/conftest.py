@@ -10,6 +10,7 @@ from local.toolchain import Tools
 from tests.e2e import runbook
 from tests.e2e.checkout import clone, commit, read_config, write_config
 from tests.e2e.line import Line
+from tests.e2e.walking import adopt
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +59,6 @@ def before(line: Line, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lin
 @pytest.fixture(scope="module")
 def adopted(before: Line) -> Line:
     """The same, adopted: the stack stands in phase parallel."""
-    done = before.ops("adopt", "--stack", "local", "--yes")
-    assert done.returncode == 0, done.stdout
-    assert runbook.INLINE_KEY not in done.stdout
-    config = read_config(before)
-    for route in config["legacy"]["routes"]:
-        route["replaced_by"] = runbook.LEGACY[route["name"]]
-    write_config(before, config)
-    commit(before.root, "Adopt what runs")
+    adopt(before)
     before.up()
     return before

@@ -43,6 +43,7 @@ def walk(adopted: Line, table: list[Row], request: pytest.FixtureRequest) -> Ite
             yield walk
     table += walk.rows
     assert walk.load.lost == []
+    assert walk.misled == []
 
 
 def routes(line: Line) -> str:
@@ -61,6 +62,15 @@ def changed(line: Line) -> Callable[[], bool]:
     return lambda: (routes(line), picker(line)) != before
 
 
+def test_a_kill_9_of_the_update_that_goes_on_is_mended_by_going_back(walk: Walk) -> None:
+    line = walk.line
+    write_phase(line, "test")
+    kill_up_when(line, changed(line))
+    move(line, "parallel")
+    walk.stay("parallel", 5)
+    assert routes(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
+
+
 @pytest.mark.parametrize("phase", [*PHASES[1:], *BACKWARD])
 def test_a_kill_9_of_the_update_into_a_phase_is_mended_by_make_up(walk: Walk, phase: str) -> None:
     line = walk.line
@@ -75,7 +85,12 @@ def test_an_api_server_that_restarts_in_the_middle_of_an_update_costs_no_more_th
     write_phase(line, "test")
     moment = changed(line)
     updating = subprocess.Popen(
-        [sys.executable, "-m", "ops", "up"], cwd=line.root, env=dict(line.env), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ops", "up"],
+        cwd=line.root,
+        env=dict(line.env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     deadline = time.monotonic() + 300
     while not moment():
@@ -116,12 +131,26 @@ def test_two_operators_at_once_are_told_so_and_harm_nothing(walk: Walk) -> None:
     line, before = walk.line, routes(walk.line)
     write_phase(line, "cutover")
     first = subprocess.Popen(
-        [sys.executable, "-m", "ops", "up"], cwd=line.root, env=dict(line.env), stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ops", "up"],
+        cwd=line.root,
+        env=dict(line.env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    time.sleep(3)
+    locks = line.instance.state / "pulumi" / ".pulumi" / "locks"
+    while not any(locks.rglob("*.json")):
+        assert first.poll() is None
+        time.sleep(0.2)
     second = line.ops("up")
     assert second.returncode == 1
     assert "wait for it to end" in second.stdout
+    # one who has another machine meets Pulumi's own lock
+    file = line.instance.state / "Pulumi.local.yaml"
+    command = ["pulumi", "up", "--stack", "local", "--config-file", str(file), "--yes", "--skip-preview"]
+    third = subprocess.run(command, cwd=line.root, env=line.pulumi_env(), capture_output=True, text=True, check=False)
+    assert third.returncode != 0
+    assert "locked" in third.stdout + third.stderr
     printed, _ = first.communicate(timeout=900)
     assert first.returncode == 0, printed
     assert routes(line) != before

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from config.phases import PHASES
-from tests.e2e.checkout import read_config
+from tests.e2e import runbook
+from tests.e2e.checkout import commit, read_config, write_config
 from tests.e2e.line import ROOT, Line
 from tests.e2e.load import Answer, Load, under_load
 from tests.e2e.runbook import LEGACY, WORKERS, listed
@@ -35,6 +36,18 @@ RECORDS = "LLAMA_CHAT_RECORD"
 """Where this variable is set, as `make test-full` does, what was seen is written into docs/."""
 Row = tuple[object, ...]
 HEAD = ("step", "took", "answers", "of these streams", "longest stream", "failed or cut")
+
+
+def adopt(line: Line) -> None:
+    """Read what runs, say what replaces it, and commit both."""
+    done = line.ops("adopt", "--stack", "local", "--yes")
+    assert done.returncode == 0, done.stdout
+    assert runbook.INLINE_KEY not in done.stdout
+    config = read_config(line)
+    for route in config["legacy"]["routes"]:
+        route["replaced_by"] = LEGACY[route["name"]]
+    write_config(line, config)
+    commit(line.root, "Adopt what runs")
 
 
 def move(line: Line, phase: str) -> None:
@@ -87,6 +100,11 @@ class Walk:
             if found and found == {name: {expected[name]} for name in found}:
                 return
             assert time.monotonic() < deadline, found
+
+    @property
+    def misled(self) -> list[Answer]:
+        """Answers of a backend that the name has in no phase."""
+        return [it for it in self.load.answers if it.api_base not in {VLLM.get(it.model), MOVED[it.model]}]
 
     def since(self, moment: float) -> list[Answer]:
         """The answers to what was asked since a moment of the monotonic clock."""

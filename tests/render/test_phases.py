@@ -281,3 +281,19 @@ def test_of_librechats_document_only_that_endpoints_names_change() -> None:
 def test_a_word_that_only_older_yaml_takes_for_a_switch_stays_a_word_to_librechat() -> None:
     text = LIBRECHAT.replace("cache: true", "cache: true\nwords: [on, No, 1:30, 0x10]")
     assert "words:\n- 'on'\n- 'No'\n- '1:30'\n- 16\n" in frontend_text(adopting("frontend", adopted(librechat=text)))
+
+
+def test_whoever_may_use_a_name_may_use_the_one_that_replaces_it() -> None:
+    for phase in ("cutover", "frontend", "done"):
+        infos = {entry["model_name"]: entry.get("model_info") for entry in document(adopting(phase))["model_list"]}
+        assert infos["Qwen3-Coder-30B-A3B"] == {"access_groups": ["developers"]}
+        assert infos["GLM-4.7-Flash"] is None
+
+
+def test_an_alias_that_stays_leads_to_what_replaced_its_target() -> None:
+    text = LITELLM.replace("router_settings:\n", "router_settings:\n  model_group_alias: {gpt-4: general-chat}\n")
+    values = adopting_values("done")
+    values["legacy"]["routes"].append({"name": "gpt-4", "deployment": None})
+    config = stack_config(values).with_adopted(adopted(litellm=text))
+    aliases = document(config)["router_settings"]["model_group_alias"]
+    assert aliases["gpt-4"] == {"model": "GLM-4.7-Flash", "hidden": False}
