@@ -33,6 +33,7 @@ def test_make_verify_is_all_green_and_make_smoke_asks_every_model_again(standing
     assert "unchanged since they passed" not in smoked.stdout
 
 
+@pytest.mark.full
 def test_a_change_of_a_pools_catalog_rolls_the_pool_alone_and_only_that_model_is_asked(standing: Line) -> None:
     def other_files(config: dict[str, Any]) -> None:
         config["pools"][0]["models"][1]["repo"] = "llama-chat/tiny-ada-GGUF"
@@ -144,6 +145,7 @@ def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving_and
     assert sorted(standing.kubectl("get", "configmaps,jobs", "-o", "name").splitlines()) == objects
 
 
+@pytest.mark.full
 def test_a_static_models_change_costs_its_users_one_load_and_no_download(
     standing: Line, capsys: pytest.CaptureFixture[str]
 ) -> None:

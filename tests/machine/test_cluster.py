@@ -176,6 +176,7 @@ def test_a_taken_port_is_told_before_anything_starts(instance: Instance, again: 
     assert unwell(instance) == []
 
 
+@pytest.mark.full
 def test_state_that_cannot_be_read_is_made_anew_and_the_caller_told(instance: Instance, again: Up) -> None:
     before = again()
     process.kill(instance.state, 10)
