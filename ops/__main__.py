@@ -254,8 +254,7 @@ def _up_here(stack: Stack) -> None:
     with sole_user(instance):
         built = build_tools()
         bring_up(instance, built, config)
-        # what was repaired may lack what Pulumi set: a node that came back has lost its label
-        updating_engine(stack).up("--yes", "--skip-preview", "--refresh")
+        updating_engine(stack).up("--yes", "--skip-preview")
     say(f"you: {QUESTION}")
     # what only an adopted document knows may cost, or be no chat model
     names = [it.name for it in gateway_routes(config) if it.api_base and not it.hidden]
