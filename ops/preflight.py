@@ -19,8 +19,11 @@ EXTERNAL_SECRETS = "externalsecrets.external-secrets.io"
 INSTANCE, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/part-of"
 
 
-def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
-    """ConfigError with all that the cluster lacks, or has of somebody else's; UserError where it does not answer."""
+def preflight(config: StackConfig, kube: Kube, stack: str, *, overwrite: bool = False) -> None:
+    """ConfigError with all that the cluster lacks, or has of somebody else's; UserError where it does not answer.
+
+    `overwrite` lets an adopted document through that somebody has changed, and shows what in it.
+    """
     require_context(config.cluster.context)
     complaint = kube.fails("get", "--raw", "/version")
     if complaint:
@@ -37,6 +40,7 @@ def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
         *_namespace(config, kube),
         *_secrets(config, kube, operator=operator),
         *_strangers(config, kube, stack, operator=operator),
+        *drift(config, kube, overwrite=overwrite),
         *_adopted(config, kube, stack, nodes),
     )
     if problems:
@@ -163,8 +167,7 @@ def _strangers(config: StackConfig, kube: Kube, stack: str, *, operator: bool) -
 
 
 def _adopted(config: StackConfig, kube: Kube, stack: str, nodes: Mapping[str, Object]) -> Iterator[Problem]:
-    """What is adopted must be there as the stack knows it, and be somebody else's."""
-    yield from drift(config, kube)
+    """What is adopted must find room to run, and be somebody else's."""
     yield from starting_again(config, kube, nodes)
     name = config.frontend.config_map
     if config.frontend.mode == "adopt" and _is_ours(kube.labels("configmaps").get(name, {}), stack):

@@ -116,6 +116,7 @@ def test_a_changed_document_stops_an_update_with_what_differs(cluster: Standing)
     (line,) = told(cluster, adopting())
     assert "litellm-config: somebody has changed its config.yaml since" in line
     assert "  +      timeout: 60" in line.splitlines()
+    preflight(adopting(), cluster, "prod", overwrite=True)
     cluster.write(gateway_text(adopting("cutover")))
     assert told(cluster, adopting()) == []
 
@@ -180,11 +181,10 @@ def test_on_the_way_back_a_backend_that_stands_is_told_of_and_stops_nothing(
     assert "told only" not in capsys.readouterr().err
     assert told(cluster, adopting()) == []
     lines = capsys.readouterr().err.splitlines()
+    where = "told only: llama-chat:nodes.static-a: gpu-node-1"
     assert [line.partition(" (")[0] for line in lines] == [
-        "told only: llama-chat:nodes.static-a: gpu-node-1: node gpu-node-1 has 0 of amd.com/gpu: correct the node, gpu "
-        "or its driver",
-        "told only: llama-chat:nodes.static-a: gpu-node-1: the node has the taint broken=:NoSchedule: add it to "
-        "tolerations",
+        f"{where}: node gpu-node-1 has 0 of amd.com/gpu: correct the node, gpu or its driver",
+        f"{where}: the node has the taint broken=:NoSchedule: add it to tolerations",
     ]
     assert lines[0].endswith(" (this backend stands already, and in parallel no user is led to it)")
     del cluster.objects["deployment", "llama-static-a"]
