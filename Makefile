@@ -9,8 +9,9 @@ export UV_PYTHON_DOWNLOADS = never
 .PHONY: down status tools cluster check bench
 .PHONY: test test-full test-config test-render test-components test-scripts test-ops test-local test-e2e
 
+# OVERWRITE=1 writes over what somebody else has changed in an adopted document
 up:
-	$(RUN) python -m ops up --stack $(STACK) $(if $(YES),--yes)
+	$(RUN) python -m ops up --stack $(STACK) $(if $(YES),--yes) $(if $(OVERWRITE),--overwrite)
 
 preview:
 	$(RUN) python -m ops preview --stack $(STACK)
@@ -51,9 +52,9 @@ rollback:
 		$(if $(YES),--yes) $(if $(ALLOW_DELETES),--allow-deletes) $(if $(ONLINE),--online) \
 		$(foreach key,$(KEEP),--keep $(key))
 
-# lifts a rollback's hold, and applies this checkout
+# lifts a rollback's hold, and applies this checkout; OVERWRITE=1 as with up
 resume:
-	$(RUN) python -m ops resume --stack $(STACK) $(if $(YES),--yes)
+	$(RUN) python -m ops resume --stack $(STACK) $(if $(YES),--yes) $(if $(OVERWRITE),--overwrite)
 
 # UPDATE=1 reads digests anew that are there already
 pin:

@@ -19,7 +19,17 @@ from local.paths import current_instance
 from local.system import require_linux_root
 from ops import migration
 from ops.adopt import adopt
-from ops.at_hand import ConfigFile, StackName, agrees, checked_engine, engine_of, kube_of, own_machine, updating_engine
+from ops.at_hand import (
+    ConfigFile,
+    Overwrite,
+    StackName,
+    agrees,
+    checked_engine,
+    engine_of,
+    kube_of,
+    own_machine,
+    updating_engine,
+)
 from ops.chat import QUESTION, curl_line, first_reply
 from ops.engine import refuse_running
 from ops.pin import pin
@@ -39,13 +49,14 @@ def up(
     config_file: ConfigFile = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="apply without asking (a local stack never asks)")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Bring a stack up; the local one with everything that it stands on."""
     chosen = read_stack(stack, config_file)
     if chosen.is_local:
-        _up_here(chosen)
+        _up_here(chosen, overwrite=overwrite)
     else:
-        updating_engine(chosen).up(*(["--yes", "--skip-preview"] if yes else []))
+        updating_engine(chosen, overwrite=overwrite).up(*(["--yes", "--skip-preview"] if yes else []))
 
 
 @app.command()
@@ -198,6 +209,7 @@ def run_resume(
     config_file: ConfigFile = None,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="apply without asking (a local stack never asks)")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Lift a rollback's hold: apply this checkout, after a preview."""
     from ops.hold import lift  # noqa: PLC0415 - as with lock
@@ -206,7 +218,7 @@ def run_resume(
     with ExitStack() as held:
         if chosen.is_local:
             held.enter_context(sole_user(own_machine(chosen)))
-        lift(updating_engine(chosen), agreed=yes or chosen.is_local)
+        lift(updating_engine(chosen, overwrite=overwrite), agreed=yes or chosen.is_local)
 
 
 @app.command()
@@ -249,13 +261,12 @@ def status() -> None:
         raise typer.Exit(1)
 
 
-def _up_here(stack: Stack) -> None:
+def _up_here(stack: Stack, *, overwrite: bool) -> None:
     instance, config = own_machine(stack), stack.config
     with sole_user(instance):
         built = build_tools()
         bring_up(instance, built, config)
-        # what was repaired may lack what Pulumi set: a node that came back has lost its label
-        updating_engine(stack).up("--yes", "--skip-preview", "--refresh")
+        updating_engine(stack, overwrite=overwrite).up("--yes", "--skip-preview")
     say(f"you: {QUESTION}")
     # what only an adopted document knows may cost, or be no chat model
     names = [it.name for it in gateway_routes(config) if it.api_base and not it.hidden]

@@ -7,25 +7,22 @@ refers to them.
 import difflib
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from pydantic import JsonValue
 
 from config.errors import ConfigError, Problem, UserError
 from config.legacy import DEPLOYMENTS, TEXTS, Adopted, Legacy, LegacyRoute, folder_of, load_adopted
-from config.load import load_file, load_unadopted
+from config.load import load_file
 from config.model import StackConfig
 from local.console import say
 from ops.adopt_plan import OURS, Plan, make_plan
 from ops.kube import Kube
 from ops.replace import replace_file
-from ops.stack import Stack
+from ops.stack import Confirm, Stack, require_meant
 from ops.stack_edit import on_one_line, with_block, with_value
 from ops.workers import lines
-
-Confirm = Callable[[str], bool]
 
 
 def adopt(stack: Stack, kube: Kube, confirm: Confirm) -> None:
@@ -119,12 +116,8 @@ def _edited(stack: Stack, text: str, plan: Plan) -> bytes:
         gateway = gateway.model_copy(update={"master_key_secret": found})
         text = with_value(text, ("gateway", "master_key_secret"), {"name": found.name, "key": found.key})
     text = with_block(text, "legacy", list(_block(plan.legacy)), ["frontend", "gateway"])
-    with TemporaryDirectory() as scratch:
-        file = Path(scratch) / stack.file.name
-        file.write_bytes(text.encode())
-        made = load_unadopted(file)
-    if made != stack.config.model_copy(update={"legacy": plan.legacy, "gateway": gateway}):
-        raise UserError(f"{stack.file}: llama-chat:legacy cannot be written there: give each key lines of its own.")
+    wanted = stack.config.model_copy(update={"legacy": plan.legacy, "gateway": gateway})
+    require_meant(stack, text, "legacy", wanted, unadopted=True)
     return text.encode()
 
 

@@ -21,6 +21,9 @@ from ops.stack import Stack
 
 StackName = Annotated[str, typer.Option(help="stack: Pulumi.<STACK>.yaml says what it is")]
 ConfigFile = Annotated[Path | None, typer.Option(help="another file than Pulumi.<STACK>.yaml")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="write over what somebody else has changed in an adopted document")
+]
 
 
 def own_machine(stack: Stack) -> Instance:
@@ -47,19 +50,19 @@ def agrees(question: str) -> bool:
     return typer.confirm(question, err=True)
 
 
-def checked_engine(stack: Stack) -> Engine:
+def checked_engine(stack: Stack, *, overwrite: bool = False) -> Engine:
     """Pulumi for the stack, once the cluster was found to hold all that the stack names."""
     kube = kube_of(stack, "pulumi")
-    preflight(stack.config, kube, stack.name)
+    preflight(stack.config, kube, stack.name, overwrite=overwrite)
     print_fit(stack.config)
     engine = engine_of(stack)
     engine.refuse_lost_claims({backend.claim for backend in stack.config.backends})
     return engine
 
 
-def updating_engine(stack: Stack) -> Engine:
+def updating_engine(stack: Stack, *, overwrite: bool) -> Engine:
     """The same for an update, with what would stand in its way removed."""
-    engine = checked_engine(stack)
+    engine = checked_engine(stack, overwrite=overwrite)
     remove_ended_pods(kube_of(stack))
     return engine
 

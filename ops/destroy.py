@@ -2,13 +2,14 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from config.errors import ConfigError, UserError
+from config.model import StackConfig
 from config.parts import ROLE_LABEL
 from config.phases import PHASES, read_reached
 from local.console import say
@@ -16,19 +17,19 @@ from ops.checklist import FAULTS, explained
 from ops.drift import drift
 from ops.engine import Engine
 from ops.forward import open_gateway
+from ops.guard import PATCHES
 from ops.history import ask_pulumi
 from ops.hold import ROOT_TYPE, read_outputs, refuse_held
 from ops.kube import Kube, Object
-from ops.live import read_live
 from ops.promote import BESIDE
-from ops.stack import Stack, read_text
+from ops.room import starting_again
+from ops.served_before import as_adopted, led_elsewhere, unserved
+from ops.stack import Confirm, Stack, read_text
 from ops.stack_edit import with_entry
+from ops.verify import reached
 
-Confirm = Callable[[str], bool]
 LEGACY = PHASES[0]
 """The phase in which an adopted gateway has its own document."""
-PATCHES = (":ConfigMapPatch", ":DeploymentPatch")
-"""What is left of the stack in objects that it adopted."""
 
 
 def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Confirm) -> None:
@@ -38,6 +39,8 @@ def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Con
     `pulumi destroy` refuses because of what is protected: claims and a namespace in every phase, and outside of
     `parallel` each patch of an adopted ConfigMap or gateway or LibreChat, since its routes would stay and their
     backends would not. `folder` is the Pulumi project's. Killed at any step, another run goes on.
+
+    A backend that is broken keeps no stack: where users have all that they had before, it goes whatever stands of it.
 
     UserError or ConfigError where the stack is held, cannot go back, or is not gone in the end.
     """
@@ -52,11 +55,18 @@ def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Con
     if not standing:
         say(f"stack {name} has nothing to destroy")
         return
+    patched = any(it["type"].endswith(PATCHES) for it in standing)
+    if patched and not adopting:
+        raise UserError(
+            f"Stack {name} has patched a gateway that it adopted, and {stack.file.name} says mode deploy: the stack's "
+            "routes would stay there without their backends. Check out the stack file that adopted it, then run this "
+            "again."
+        )
     left = "Its users go back to the legacy routes" if adopting else "Its users lose the gateway"
     if not confirm(f"Destroy stack {name} in context {kube.context}? {left}."):
         raise UserError("Nothing is changed.")
-    if adopting and any(it["type"].endswith(PATCHES) for it in standing):
-        _go_back(stack, engine, kube, folder)
+    if patched:
+        _go_back(stack, engine, kube, folder, confirm)
     kept = [it for it in _resources(name, folder) if it.get("retainOnDelete")]
     for urn in (it["urn"] for it in kept if it.get("protect")):
         say(f"unprotecting {urn.rpartition('::')[2]}: it is kept all the same")
@@ -68,6 +78,8 @@ def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Con
     say(f"stack {name} is gone; its history stays, and `make up STACK={name}` would make it anew")
     for line in _left(kept, kube):
         say(line)
+    if patched and stack.config.legacy.keys:
+        say(f"the gateway needs Secret {stack.config.legacy.keys_secret} from now on: its document refers to it")
 
 
 def _resources(stack: str, folder: Path) -> list[Object]:
@@ -76,31 +88,42 @@ def _resources(stack: str, folder: Path) -> list[Object]:
     return [it for it in resources if it["type"] != ROOT_TYPE]
 
 
-def _go_back(stack: Stack, engine: Engine, kube: Kube, folder: Path) -> None:
+def _go_back(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Confirm) -> None:
     """Have the stack reach the first phase, whatever its file says.
 
-    UserError or ConfigError where it does not, or the documents are not as adopted afterwards.
+    UserError or ConfigError where it does not and users lack anything that they had before, or the documents are not as
+    adopted afterwards.
     """
-    if problems := drift(stack.config, kube):
-        raise ConfigError(tuple(problems))
+    edited = with_entry(stack.file.read_text(encoding="utf-8"), "migration", "phase", LEGACY, BESIDE)
+    legacy = read_text(stack, edited)
+    room = starting_again(legacy, kube, cast("dict[str, Object]", kube.items("nodes")))
+    if problems := (*drift(stack.config, kube), *room):
+        raise ConfigError(problems)
     say(f"going back to phase {LEGACY} first; {stack.file.name} stays as it is")
     try:
-        with _in_parallel(stack, engine) as earlier:
+        with _in_parallel(engine) as earlier:
             earlier.up("--yes", "--skip-preview")
     except UserError as error:
-        told = f"Nothing was destroyed, as going back to {LEGACY} comes first: {error} Mend it, then run this again."
-        raise UserError(told) from None
-    reached = read_reached(read_outputs(stack.name, folder))
-    if reached is None or reached.phase != LEGACY:
-        stands = reached.phase if reached else "no phase"
-        raise UserError(f"Nothing was destroyed: stack {stack.name} should have reached {LEGACY}, and says {stands}.")
-    _require_legacy(stack, kube)
+        _require_served(legacy, kube, error)
+        # it may have been the operator who stopped it
+        if not confirm(f"{error} Users have what they had before all the same. Go on, and destroy stack {stack.name}?"):
+            raise UserError("Nothing was destroyed.") from None
+        return
+    stands = read_reached(read_outputs(stack.name, folder))
+    if stands is None or stands.phase != LEGACY:
+        says = stands.phase if stands else "no phase"
+        raise UserError(f"Nothing was destroyed: stack {stack.name} should have reached {LEGACY}, and says {says}.")
+    try:
+        as_adopted(legacy, kube)
+    except UserError as error:
+        raise UserError(
+            f"Nothing was destroyed: {error}. Somebody writes it at the same time: find out who, then run this again."
+        ) from None
 
 
 @contextmanager
-def _in_parallel(stack: Stack, engine: Engine) -> Generator[Engine]:
+def _in_parallel(engine: Engine) -> Generator[Engine]:
     """The engine with a copy of its file that says the first phase."""
-    _ = read_text(stack, with_entry(stack.file.read_text(encoding="utf-8"), "migration", "phase", LEGACY, BESIDE))
     text = with_entry(engine.config_file.read_text(encoding="utf-8"), "migration", "phase", LEGACY, BESIDE)
     with tempfile.TemporaryDirectory(prefix="llama-chat-destroy-") as scratch:
         copy = Path(scratch) / engine.config_file.name
@@ -108,15 +131,18 @@ def _in_parallel(stack: Stack, engine: Engine) -> Generator[Engine]:
         yield replace(engine, config_file=copy)
 
 
-def _require_legacy(stack: Stack, kube: Kube) -> None:
-    config, adopted = stack.config, stack.config.adopted
-    documents = {"gateway": adopted.litellm, "frontend": adopted.librechat if config.frontend.mode == "adopt" else ""}
-    for part in ("gateway", "frontend"):
-        if documents[part] and read_live(config, kube, part).text != documents[part]:
-            raise UserError(
-                f"Nothing was destroyed: the live document of the {part} is not the adopted one. Somebody writes it at "
-                "the same time: find out who, then run this again."
-            )
+def _require_served(legacy: StackConfig, kube: Kube, error: UserError) -> None:
+    """UserError with what users have now, where that is not all that they had before."""
+    with ExitStack() as held:
+        reach = reached(legacy, kube, held)
+        elsewhere = led_elsewhere(legacy, kube, reach)
+        faults = elsewhere or unserved(legacy, kube, reach)
+    if faults:
+        now = "may still have this stack's routes" if elsewhere else "have the legacy routes, which do not all answer"
+        raise UserError(
+            f"Nothing was destroyed, as going back to {LEGACY} comes first: {error} Users {now}: {'; '.join(faults)}. "
+            "Mend it, then run this again."
+        )
 
 
 def _require_answers(stack: Stack, kube: Kube) -> None:

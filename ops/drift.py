@@ -7,6 +7,8 @@ from config.errors import ConfigError, Problem
 from config.legacy import MAKE_ADOPT
 from config.model import StackConfig
 from config.parts import Migration
+from config.phases import PHASES
+from local.console import say
 from ops.adopt import difference
 from ops.inline_keys import Reader, hidden, inline_keys, references, referred
 from ops.kube import Kube, name_of
@@ -14,20 +16,20 @@ from ops.live import Live, owned, read_live, released, secret_values, serving, u
 from render.librechat import frontend_text
 from render.litellm import gateway_text
 
-PHASES = ("parallel", "test", "cutover", "frontend", "done")
 SHOWN_LINES = 60
 
 
-def drift(config: StackConfig, kube: Kube) -> list[Problem]:
+def drift(config: StackConfig, kube: Kube, *, overwrite: bool = False) -> list[Problem]:
     """All that is not as the stack knows it: documents, objects that are named, and who else writes them.
 
     A document is let through that is the adopted one, or what any phase of the stack makes of it, or what the stack's
-    own patch was the last to write: an earlier stack file made that.
+    own patch was the last to write: an earlier stack file made that. Where the operator wants to overwrite any other
+    one, it is only shown.
     """
-    return list(_drift(config, kube)) if config.gateway.mode == "adopt" else []
+    return list(_drift(config, kube, overwrite=overwrite)) if config.gateway.mode == "adopt" else []
 
 
-def _drift(config: StackConfig, kube: Kube) -> Iterator[Problem]:
+def _drift(config: StackConfig, kube: Kube, *, overwrite: bool) -> Iterator[Problem]:
     for part in ("gateway", "frontend") if config.frontend.mode == "adopt" else ("gateway",):
         try:
             live = read_live(config, kube, part)
@@ -35,7 +37,13 @@ def _drift(config: StackConfig, kube: Kube) -> Iterator[Problem]:
             yield from error.problems
             continue
         yield from unfit(config, live)
-        yield from _changed(config, live)
+        for problem in _changed(config, live):
+            if overwrite:
+                say(f"the update writes over what somebody has changed in {problem.value}:")
+                for line in problem.remedy.splitlines()[1:]:
+                    say(line)
+            else:
+                yield problem
         if part == "gateway":
             yield from _keys(config, kube, live)
     try:
@@ -57,8 +65,10 @@ def _changed(config: StackConfig, live: Live) -> Iterator[Problem]:
         return
     reader: Reader = "litellm" if gateway else "librechat"
     expected = gateway_text(config) if gateway else frontend_text(config)
-    again = MAKE_ADOPT if config.migration.phase == "parallel" else f"go back to phase parallel, and {MAKE_ADOPT}"
-    remedy = f"somebody has changed its {key} since: put it back, or {again}"
+    remedy = (
+        f"somebody has changed its {key} since: put it back, or OVERWRITE=1 (--overwrite) with make up writes over it, "
+        "or (phase parallel) make adopt takes it in"
+    )
     told = "\n".join((remedy, *_shown(hidden(expected, reader), hidden(live.text, reader))))
     yield Problem(key=f"llama-chat:{live.part}.config_map", value=name_of(live.config_map), remedy=told)
 
@@ -123,7 +133,10 @@ def _workers(config: StackConfig, kube: Kube) -> Iterator[Problem]:
         key = f"llama-chat:legacy.routes[{number}].deployment"
         found = standing.get(route.deployment)
         if found is None:
-            remedy = f"namespace {kube.namespace} has no such Deployment: it has {', '.join(sorted(standing))}"
+            saved = config.adopted.retired
+            again = f"bring it back with `kubectl --context {kube.context} apply -f {saved}`" if saved else MAKE_ADOPT
+            there = ", ".join(sorted(standing)) or "none"
+            remedy = f"namespace {kube.namespace} has no such Deployment: it has {there}; {again}"
             yield Problem(key=key, value=route.deployment, remedy=remedy)
         elif not config.legacy.gitops_released and (problem := released(key, found)):
             yield problem

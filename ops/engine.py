@@ -28,8 +28,9 @@ class Engine:
     config_file: Path
 
     def up(self, *options: str) -> None:
-        """`pulumi up`, its output as it comes; UserError when it fails."""
-        if self._run("up", *options):
+        """`pulumi up` after a look at what stands, its output as it comes; UserError when it fails."""
+        # a killed update's state may say more than the cluster has; a node that came back has lost its label
+        if self._run("up", "--refresh", *options):
             raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
 
     def destroy(self, *options: str) -> None:

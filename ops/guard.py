@@ -10,6 +10,8 @@ PROVIDER = "pulumi:providers:"
 """Another provider may take another cluster for the stack's, and replace all that is in it."""
 ENGINE = f"{PROVIDER}pulumi"
 """Pulumi's own: it comes and goes with what a program asks the engine."""
+PATCHES = (":ConfigMapPatch", ":DeploymentPatch")
+"""What is left of a stack in objects that it adopted."""
 TAKES_AWAY = {"delete", "replace", "delete-replaced", "create-replacement"}
 
 

@@ -36,6 +36,7 @@ def run_demote(
     from ops.promote import demote  # noqa: PLC0415 - as with promote
 
     chosen = read_stack(stack, config_file)
+    kube_of(chosen, "pulumi")
     demote(chosen, _checkout(chosen), to)
 
 

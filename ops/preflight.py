@@ -8,6 +8,8 @@ from config.errors import ConfigError, Problem, UserError
 from config.kubeconfig import require_context
 from config.model import StackConfig
 from config.parts import SecretKey, Toleration
+from config.phases import PHASES
+from local.console import say
 from ops.claims import claims
 from ops.drift import drift
 from ops.kube import Kube, Object
@@ -17,8 +19,11 @@ EXTERNAL_SECRETS = "externalsecrets.external-secrets.io"
 INSTANCE, PART_OF = "app.kubernetes.io/instance", "app.kubernetes.io/part-of"
 
 
-def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
-    """ConfigError with all that the cluster lacks, or has of somebody else's; UserError where it does not answer."""
+def preflight(config: StackConfig, kube: Kube, stack: str, *, overwrite: bool = False) -> None:
+    """ConfigError with all that the cluster lacks, or has of somebody else's; UserError where it does not answer.
+
+    `overwrite` lets an adopted document through that somebody has changed, and shows what in it.
+    """
     require_context(config.cluster.context)
     complaint = kube.fails("get", "--raw", "/version")
     if complaint:
@@ -35,6 +40,7 @@ def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
         *_namespace(config, kube),
         *_secrets(config, kube, operator=operator),
         *_strangers(config, kube, stack, operator=operator),
+        *drift(config, kube, overwrite=overwrite),
         *_adopted(config, kube, stack, nodes),
     )
     if problems:
@@ -44,15 +50,22 @@ def preflight(config: StackConfig, kube: Kube, stack: str) -> None:
 def _nodes(config: StackConfig, kube: Kube, nodes: Mapping[str, Object], owners: Owners) -> Iterator[Problem]:
     for role, host in config.nodes.items():
         if host not in nodes:
-            remedy = f"the cluster has no such node: it has {', '.join(sorted(nodes))}"
+            remedy = (
+                f"the cluster has no such node: it has {', '.join(sorted(nodes))}; correct it, or take its role out of "
+                "the stack file"
+            )
             yield Problem(key=f"llama-chat:nodes.{role}", value=host, remedy=remedy)
+    # on the way back to what ran before, a backend that stands already may be broken
+    going_back = config.gateway.mode == "adopt" and config.migration.phase == PHASES[0]
     for backend in config.backends:
         if backend.host in nodes:
             node = nodes[backend.host]
-            yield from (
-                Problem(key=f"llama-chat:nodes.{backend.role}", value=backend.host, remedy=remedy)
-                for remedy in (*lacking(backend, node, kube, owners), *_taints(backend, node))
-            )
+            for remedy in (*lacking(backend, node, kube, owners), *_taints(backend, node)):
+                found = Problem(key=f"llama-chat:nodes.{backend.role}", value=backend.host, remedy=remedy)
+                if going_back and backend.name in owners.made:
+                    say(f"told only: {found} (this backend stands already, and in {PHASES[0]} no user is led to it)")
+                else:
+                    yield found
 
 
 def _is_ours(labels: Mapping[str, str], stack: str) -> bool:
@@ -154,8 +167,7 @@ def _strangers(config: StackConfig, kube: Kube, stack: str, *, operator: bool) -
 
 
 def _adopted(config: StackConfig, kube: Kube, stack: str, nodes: Mapping[str, Object]) -> Iterator[Problem]:
-    """What is adopted must be there as the stack knows it, and be somebody else's."""
-    yield from drift(config, kube)
+    """What is adopted must find room to run, and be somebody else's."""
     yield from starting_again(config, kube, nodes)
     name = config.frontend.config_map
     if config.frontend.mode == "adopt" and _is_ours(kube.labels("configmaps").get(name, {}), stack):

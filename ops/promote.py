@@ -10,7 +10,7 @@ from ops.kube import Kube
 from ops.replace import replace_file
 from ops.stack import Stack, require_meant
 from ops.stack_edit import with_entry
-from ops.standing import require_adopting, require_committed, require_reached
+from ops.standing import reached_phase, require_adopting, require_committed, require_reached
 from ops.verify import print_table, verify
 from ops.worktree import Checkout
 
@@ -43,7 +43,7 @@ def promote(stack: Stack, kube: Kube, checkout: Checkout) -> None:
 def demote(stack: Stack, checkout: Checkout, to: str | None) -> None:
     """Write an earlier phase into the stack file and commit it: the one before, or the one that is named.
 
-    UserError where that is not earlier than what the file says.
+    UserError where that is not earlier than what the file says, ConfigError where the gate would refuse it.
     """
     require_adopting(stack)
     require_committed(stack, checkout)
@@ -54,6 +54,8 @@ def demote(stack: Stack, checkout: Checkout, to: str | None) -> None:
     phase: Phase | None = next((it for it in earlier if it == (to or earlier[-1])), None)
     if phase is None:
         raise UserError(f"TO={to}: {stack.file.name} says {now}: write an earlier phase: {', '.join(earlier)}.")
+    if refusal := refused_step(reached_phase(stack, checkout), phase, stack.config.migration, datetime.now(UTC)):
+        raise ConfigError((refusal,))
     content = stack.file.read_bytes()
     edited = with_phase(stack, content.decode(), phase)
     _commit(stack, checkout, content, edited.encode(), f"Move {stack.name} back to phase {phase}")

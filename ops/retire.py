@@ -1,6 +1,6 @@
 """Taking out of the cluster what ran before, once nothing leads to it: saved first, and then for good."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -13,13 +13,13 @@ from ops.live import items, whole
 from ops.manifest import inline_secrets, kept, kept_service
 from ops.promote import BESIDE
 from ops.replace import replace_file
-from ops.stack import Stack, require_meant
+from ops.stack import Confirm, Stack, require_meant
 from ops.stack_edit import with_entry
 from ops.standing import require_adopting, require_committed, require_reached
 from ops.worktree import Checkout
 from render.document import to_yaml
 
-Confirm = Callable[[str], bool]
+ROUTES = "llama-chat:legacy.routes"
 HEAD = "# Saved by `make retire`: what answered before this stack.\n"
 
 
@@ -32,7 +32,7 @@ def retire(stack: Stack, kube: Kube, checkout: Checkout, confirm: Confirm) -> No
     require_adopting(stack)
     folder = folder_of(stack.name) / RETIRED
     _require_done(stack, checkout)
-    saved = _saved(folder) if stack.config.legacy.retired else _manifests(stack, kube)
+    saved = _saved(folder, kube) if stack.config.legacy.retired else _manifests(stack, kube)
     told = ", ".join(f"{it['kind']} {name_of(it)}" for it in saved)
     if not confirm(f"Remove what answered before from namespace {kube.namespace}: {told}?"):
         raise UserError("Nothing is changed.")
@@ -73,7 +73,7 @@ def _manifests(stack: Stack, kube: Kube) -> list[Object]:
     live = [whole(kube, "deployment", name) for name in wanted if name in standing]
     if not live:
         raise UserError(f"No Deployment of {stack.file.name}'s legacy routes stands: there is nothing to retire.")
-    if problems := [problem for it in live for problem in _unfit(stack, it)]:
+    if problems := [*_running(kube, live), *(problem for it in live for problem in _unfit(it))]:
         raise ConfigError(tuple(problems))
     deployments = [kept(it, {}) for it in live]
     for it in deployments:
@@ -81,14 +81,18 @@ def _manifests(stack: Stack, kube: Kube) -> list[Object]:
     return [*deployments, *(kept_service(it) for it in _services(kube, live))]
 
 
-def _unfit(stack: Stack, deployment: Object) -> Iterator[Problem]:
-    key, name = "llama-chat:legacy.routes", name_of(deployment)
-    if deployment["spec"].get("replicas") != 0:
-        remedy = f"has pods: somebody started it again; stop it with `make up STACK={stack.name}`"
-        yield Problem(key=key, value=name, remedy=remedy)
+def _running(kube: Kube, deployments: list[Object]) -> Iterator[Problem]:
+    """Those that have pods: somebody may be served by them."""
+    scale = f"kubectl --context {kube.context} --namespace {kube.namespace} scale --replicas=0 deployment"
+    for name in (name_of(it) for it in deployments if it["spec"].get("replicas") != 0):
+        remedy = f"has pods: somebody started it again; stop it with `{scale} {name}`"
+        yield Problem(key=ROUTES, value=name, remedy=remedy)
+
+
+def _unfit(deployment: Object) -> Iterator[Problem]:
     for path in inline_secrets(deployment):
         remedy = f"holds what looks like a secret ({path}), which no file may: put it into a Secret and refer to that"
-        yield Problem(key=key, value=name, remedy=remedy)
+        yield Problem(key=ROUTES, value=name_of(deployment), remedy=remedy)
 
 
 def _services(kube: Kube, retired: list[Object]) -> Iterator[Object]:
@@ -124,9 +128,13 @@ def _write(folder: Path, manifests: list[Object]) -> None:
     say(f"saved in {_told(folder)}: {', '.join(files)}")
 
 
-def _saved(folder: Path) -> list[Object]:
-    """What an earlier run has saved."""
-    return [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))]
+def _saved(folder: Path, kube: Kube) -> list[Object]:
+    """What an earlier run has saved; ConfigError where any of it has pods again."""
+    saved: list[Object] = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.yaml"))]
+    names = {name_of(it) for it in saved if it["kind"] == "Deployment"}
+    if problems := tuple(_running(kube, [it for it in kube.listed("deployments") if name_of(it) in names])):
+        raise ConfigError(problems)
+    return saved
 
 
 def _retired(text: str) -> str:

@@ -18,7 +18,7 @@ from local.paths import INSTANCES
 from ops.changes import changed, phase
 from ops.choice import Choice, choose, local_time
 from ops.engine import Engine, run_gently
-from ops.guard import Loss, losses
+from ops.guard import PATCHES, Loss, losses
 from ops.history import Record, ask_pulumi, backend_folder, read_history, rollback_message
 from ops.hold import hold_text, put_hold, read_hold
 from ops.recorded import restored_text
@@ -161,6 +161,13 @@ def _refresh(engine: Engine, folder: Path) -> None:
 
 
 def _refuse_losses(lost: list[Loss], wishes: Wishes) -> None:
+    # what they say would stay in the cluster, and lead users to backends that are gone
+    if patches := [loss for loss in lost if loss.kind.endswith(PATCHES)]:
+        raise UserError(
+            f"The rollback would {', '.join(map(str, patches))}, whose routes would stay without their backends: "
+            "nothing was changed. Go back to phase parallel first (make demote TO=parallel, make up), then run this "
+            "again."
+        )
     if lost and not wishes.allow_deletes:
         raise UserError(
             f"The rollback would {', '.join(map(str, lost))}: nothing was changed. Where that is wanted, say"
@@ -177,14 +184,18 @@ def _agreed(stack: str) -> bool:
 def _apply(restored: Restored, folder: Path, record: Record, lost: list[Loss], text: str) -> None:
     # first: an update that starts from now on refuses, and this one may be killed
     put_hold(restored.stack, folder, text)
+    held = (
+        f"Stack {restored.stack} is held as it is: run this again, or `make resume STACK={restored.stack}` to go on"
+        " with this checkout."
+    )
     for urn in (loss.urn for loss in lost if loss.protected):
         say(f"unprotecting {urn}")
-        ask_pulumi(folder, "state", "unprotect", "--yes", "--stack", restored.stack, urn)
+        try:
+            ask_pulumi(folder, "state", "unprotect", "--yes", "--stack", restored.stack, urn)
+        except UserError as error:
+            raise UserError(f"{error} {held}") from None
     if restored.pulumi("up", "--yes", "--skip-preview", "--message", rollback_message(record)):
-        raise UserError(
-            f"The rollback's pulumi up failed: the reason stands above. Stack {restored.stack} is held as it is: run"
-            f" this again, or `make resume STACK={restored.stack}` to go on with this checkout."
-        )
+        raise UserError(f"The rollback's pulumi up failed: the reason stands above. {held}")
     if read_hold(restored.stack, folder) != text:
         say("that commit knows of no hold: it is put into the stack's outputs from outside")
         put_hold(restored.stack, folder, text)

@@ -22,10 +22,10 @@ def router_checks(config: StackConfig, kube: Kube, reach: Callable[[], Gateway])
     deployment, routes = config.gateway.deployment, gateway_routes(config)
     strength = partial(full_strength, kube, deployment, config.gateway_pods)
     yield made("router", deployment, "at full strength", strength)
-    yield made("router", deployment, "/v1/models", partial(_listed, routes, reach))
+    yield made("router", deployment, "/v1/models", partial(listed, routes, reach))
     for routed in routes:
         if routed.api_base:
-            look = partial(_completion, routed, routed.api_base, reach)
+            look = partial(completion, routed, routed.api_base, reach)
             yield made("router", routed.name, "completion", look)
 
 
@@ -39,13 +39,15 @@ def request_seconds(routed: Routed) -> int:
     return budget(routed.backend).request if routed.backend else SMOKE_SECONDS
 
 
-def _listed(routes: Sequence[Routed], reach: Callable[[], Gateway]) -> str:
+def listed(routes: Sequence[Routed], reach: Callable[[], Gateway]) -> str:
+    """The names that the gateway lists; UserError where they are not the routed ones."""
     told = same_names(reach().names(), [routed.name for routed in routes if not routed.hidden])
     others = ", ".join(routed.name for routed in routes if not routed.api_base)
     return f"{told}; not asked, leading elsewhere: {others}" if others else told
 
 
-def _completion(routed: Routed, expected: str, reach: Callable[[], Gateway]) -> str:
+def completion(routed: Routed, expected: str, reach: Callable[[], Gateway]) -> str:
+    """Who answers a name, and what; UserError where it is somebody else than expected, or nobody."""
     gateway = reach()
     say(f"asking {routed.name}")
     done = gateway.complete(routed.name, request_seconds(routed))

@@ -1,5 +1,6 @@
 """Which stack a command is about: its file, its config, and whether it is this machine's own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,8 @@ from local.paths import CONTEXT
 
 ROOT = Path(__file__).resolve().parent.parent
 """The Pulumi project's folder."""
+Confirm = Callable[[str], bool]
+"""Asks the operator: whether to go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +47,17 @@ def read_unadopted(name: str, file: Path | None = None) -> Stack:
     return Stack(name=name, file=path, config=load_unadopted(path))
 
 
-def read_text(stack: Stack, text: str) -> StackConfig:
+def read_text(stack: Stack, text: str, *, unadopted: bool = False) -> StackConfig:
     """What the stack would be if its file said this; UserError or ConfigError tells what would be wrong with it."""
     with TemporaryDirectory() as scratch:
         file = Path(scratch) / stack.file.name
         file.write_bytes(text.encode())
-        return load_file(file, load_lock(), adopted=folder_of(stack.name))
+        return load_unadopted(file) if unadopted else load_file(file, load_lock(), adopted=folder_of(stack.name))
 
 
-def require_meant(stack: Stack, edited: str, key: str, wanted: StackConfig) -> None:
+def require_meant(stack: Stack, edited: str, key: str, wanted: StackConfig, *, unadopted: bool = False) -> None:
     """UserError where an edited stack file says anything else than what is wanted; `key` was edited."""
-    if read_text(stack, edited) != wanted:
+    if read_text(stack, edited, unadopted=unadopted) != wanted:
         raise UserError(f"{stack.file}: llama-chat:{key} cannot be written there: write it by hand, as plain text.")
 
 

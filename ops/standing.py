@@ -23,6 +23,11 @@ def require_committed(stack: Stack, checkout: Checkout) -> None:
         )
 
 
+def reached_phase(stack: Stack, checkout: Checkout) -> Reached | None:
+    """The phase that the stack has reached, held or not; None before the first."""
+    return read_reached(read_outputs(stack.name, checkout.folder))
+
+
 def require_reached(stack: Stack, checkout: Checkout) -> Reached:
     """The phase that the stack has reached; UserError where it is held, or its file says another phase."""
     outputs = read_outputs(stack.name, checkout.folder)

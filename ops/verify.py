@@ -22,7 +22,7 @@ def verify(config: StackConfig, kube: Kube) -> list[Check]:
     """Every check of the runbook's list; one that fails, or cannot be made, stops no other."""
     checks = [check for backend in config.backends for check in backend_checks(config, kube, backend)]
     with ExitStack() as held:
-        reach = _reach(config, kube, held)
+        reach = reached(config, kube, held)
         checks += router_checks(config, kube, reach)
         checks += frontend_checks(config, kube, reach)
     return [*checks, *legacy_checks(config, kube)]
@@ -38,7 +38,7 @@ def print_table(checks: Sequence[Check]) -> None:
     show(table)
 
 
-def _reach(config: StackConfig, kube: Kube, held: ExitStack) -> Callable[[], Gateway]:
+def reached(config: StackConfig, kube: Kube, held: ExitStack) -> Callable[[], Gateway]:
     """The gateway, or for each that wants it the reason why it cannot be reached."""
     try:
         gateway = held.enter_context(open_gateway(config, kube))

@@ -71,7 +71,12 @@ class Checkout:
             return copy.read_text(encoding="utf-8") if copy else None
 
     def commit(self, message: str, *paths: Path) -> None:
-        """Commit files and folders as they are now, and nothing else; UserError with git's complaint where it fails."""
+        """Commit files and folders as they are now, and nothing else; UserError with git's complaint where it fails.
+
+        On no branch nobody would find the commit again.
+        """
+        if self._git("symbolic-ref", "--quiet", "HEAD").returncode == 1:
+            raise UserError("git's HEAD is detached: switch to a branch (`git switch <branch>`), then run this again.")
         names = [str(path.resolve()) for path in paths]
         for step in (["add"], ["commit", "--quiet", "--only", "--message", message]):
             done = self._git(*step, "--", *names)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ops.drift import PHASES, drift
+from config.phases import PHASES
+from ops.drift import drift
 from render.librechat import frontend_text
 from render.litellm import gateway_text
 from tests.conftest import stack_config
@@ -80,7 +81,7 @@ def test_a_changed_document_is_told_with_what_differs(cluster: Cluster) -> None:
     first, *diff = line.splitlines()
     assert first == (
         "llama-chat:gateway.config_map: litellm-config: somebody has changed its config.yaml since: put it back, or "
-        "run `make adopt` with the stack's name as STACK"
+        "OVERWRITE=1 (--overwrite) with make up writes over it, or (phase parallel) make adopt takes it in"
     )
     assert [it for it in diff if it.startswith(("  -", "  +"))] == [
         "  -      timeout: 600",
@@ -91,7 +92,6 @@ def test_a_changed_document_is_told_with_what_differs(cluster: Cluster) -> None:
 def test_the_phase_that_should_stand_is_what_it_is_held_against(cluster: Cluster) -> None:
     cluster.write(gateway_text(adopting("cutover")).replace("timeout: 110", "timeout: 9"))
     (line,) = told(cluster, "cutover")
-    assert "go back to phase parallel, and run `make adopt`" in line
     assert "  +    timeout: 9" in line.splitlines()
 
 
@@ -175,6 +175,34 @@ def test_an_object_that_is_not_there_is_told_by_its_key(cluster: Cluster, gone: 
     del cluster.objects[gone]
     (line,) = told(cluster)
     assert line.startswith(f"llama-chat:{key}: namespace ai has n")
+
+
+def test_a_deployment_that_is_gone_comes_back_from_where_it_was_saved(cluster: Cluster) -> None:
+    del cluster.objects["deployment", "vllm-code"]
+    (line,) = told(cluster)
+    assert line.endswith("vllm-general, vllm-reasoning; run `make adopt` with the stack's name as STACK")
+    found = adopted().model_copy(update={"retired": "legacy/prod/retired"})
+    (problem,) = drift(adopting(found=found), cluster)
+    assert problem.remedy.endswith("; bring it back with `kubectl --context homelab apply -f legacy/prod/retired`")
+
+
+@pytest.mark.parametrize("phase", ["parallel", "cutover"])
+def test_what_is_to_be_written_over_is_shown_and_nothing_else_of_drift_is_let_through(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], phase: str
+) -> None:
+    expected = gateway_text(adopting(phase))
+    cluster.write(expected.replace("num_retries: 2", "num_retries: 3"))
+    cluster.write("endpoints: {custom: []}\n", "librechat-config", "librechat.yaml")
+    assert len(told(cluster, phase)) == 2
+    assert drift(adopting(phase), cluster, overwrite=True) == []
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "the update writes over what somebody has changed in litellm-config:"
+    assert "  +  num_retries: 3" in lines
+    assert len([line for line in lines if line.startswith("the update writes")]) == 2
+    cluster.write(LIVE_LITELLM.replace(KEY, "sk-the-new-one"))
+    del cluster.objects["deployment", "vllm-code"]
+    keys, worker = drift(adopting(phase), cluster, overwrite=True)
+    assert (keys.key, worker.key) == ("llama-chat:legacy.keys_secret", "llama-chat:legacy.routes[1].deployment")
 
 
 @pytest.mark.parametrize("name", ["llm-gateway", "librechat", "vllm-code"])

@@ -83,6 +83,13 @@ def test_a_stale_lock_and_pending_operations_are_cleared(instance: Instance, tmp
     assert [call.split()[0] for call in calls(tmp_path)] == ["stack", "cancel", "refresh"]
 
 
+def test_an_update_looks_first_at_what_stands(instance: Instance, tmp_path: Path) -> None:
+    local_engine(read_stack("local"), instance).up("--yes")
+    *_, update = calls(tmp_path)
+    assert update.startswith("up --stack local --config-file ")
+    assert update.endswith(" --refresh --yes")
+
+
 @pytest.fixture
 def holder(instance: Instance, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process named as Pulumi's, which holds the stack's lock."""

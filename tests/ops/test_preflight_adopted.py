@@ -116,6 +116,7 @@ def test_a_changed_document_stops_an_update_with_what_differs(cluster: Standing)
     (line,) = told(cluster, adopting())
     assert "litellm-config: somebody has changed its config.yaml since" in line
     assert "  +      timeout: 60" in line.splitlines()
+    preflight(adopting(), cluster, "prod", overwrite=True)
     cluster.write(gateway_text(adopting("cutover")))
     assert told(cluster, adopting()) == []
 
@@ -169,6 +170,35 @@ def test_a_deployment_behind_several_names_is_told_with_all_of_them(cluster: Sta
 def test_backends_that_stand_beside_vllm_stay(cluster: Standing) -> None:
     cluster.bring_up("llama-static-a", "llama-static-b", "llama-swap")
     assert told(cluster, adopting("frontend")) == []
+
+
+def test_on_the_way_back_a_backend_that_stands_is_told_of_and_stops_nothing(
+    cluster: Standing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.bring_up("llama-static-a")
+    cluster.nodes["gpu-node-1"] |= {"status": {}, "spec": {"taints": [{"key": "broken", "effect": "NoSchedule"}]}}
+    assert len(told(cluster, adopting("test"))) == 2
+    assert "told only" not in capsys.readouterr().err
+    assert told(cluster, adopting()) == []
+    lines = capsys.readouterr().err.splitlines()
+    where = "told only: llama-chat:nodes.static-a: gpu-node-1"
+    assert [line.partition(" (")[0] for line in lines] == [
+        f"{where}: node gpu-node-1 has 0 of amd.com/gpu: correct the node, gpu or its driver",
+        f"{where}: the node has the taint broken=:NoSchedule: add it to tolerations",
+    ]
+    assert lines[0].endswith(" (this backend stands already, and in parallel no user is led to it)")
+    del cluster.objects["deployment", "llama-static-a"]
+    assert len(told(cluster, adopting())) == 2
+
+
+def test_on_the_way_back_too_a_node_must_be_there(cluster: Standing) -> None:
+    cluster.bring_up("llama-static-a")
+    del cluster.nodes["gpu-node-1"]
+    (line,) = told(cluster, adopting())
+    assert line == (
+        "llama-chat:nodes.static-a: gpu-node-1: the cluster has no such node: it has gpu-node-2, gpu-node-3; correct "
+        "it, or take its role out of the stack file"
+    )
 
 
 def test_going_back_is_refused_where_vllms_gpu_has_gone_to_others(cluster: Standing) -> None:

@@ -151,14 +151,37 @@ def test_a_commit_that_fails_leaves_the_file_as_it_was(stack: Migrating) -> None
 
 @pytest.mark.parametrize(("to", "phase"), [(None, "test"), ("parallel", "parallel")])
 def test_a_stack_goes_back_one_phase_or_to_the_one_that_is_named_without_being_asked_anything(
-    stack: Migrating, verified: list[Check], to: str | None, phase: str
+    stack: Migrating, outputs: dict[str, Any], verified: list[Check], to: str | None, phase: str
 ) -> None:
+    outputs.update(phase="cutover", hold="rolled back to abcdef0")
     verified.clear()
     stack.write("cutover")
     stack.commit("Cutover")
     demote(stack.stack(), stack.checkout, to)
     assert stack.stack().config.migration.phase == phase
     assert stack.git("log", "-1", "--format=%s") == f"Move {NAME} back to phase {phase}"
+
+
+def test_a_way_back_that_the_gate_refuses_is_refused_before_its_commit(
+    stack: Migrating, outputs: dict[str, Any]
+) -> None:
+    outputs["phase"] = "done"
+    stack.write("done", migration={"phase": "done", "keep_aliases": False, "renamed": True})
+    stack.commit("Done")
+    with pytest.raises(UserError, match=r"parallel: with keep_aliases false, .*: go back to cutover first"):
+        demote(stack.stack(), stack.checkout, "parallel")
+    assert stack.git("log", "-1", "--format=%s") == "Done"
+    demote(stack.stack(), stack.checkout, "cutover")
+    assert stack.stack().config.migration.phase == "cutover"
+
+
+@pytest.mark.usefixtures("outputs")
+def test_on_a_detached_head_nothing_is_committed(stack: Migrating) -> None:
+    stack.git("checkout", "--quiet", "--detach")
+    with pytest.raises(UserError, match=r"git's HEAD is detached: switch to a branch \(`git switch <branch>`\)"):
+        move(stack)
+    assert stack.git("log", "-1", "--format=%s") == "Before"
+    assert stack.git("status", "--short") == ""
 
 
 def test_what_is_not_earlier_is_no_way_back(stack: Migrating) -> None:

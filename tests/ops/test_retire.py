@@ -142,6 +142,22 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     is_whole(stack, cluster)
 
 
+def test_a_run_that_goes_on_deletes_nothing_that_has_pods_again(stack: Migrating, cluster: Done) -> None:
+    cluster.most[0] = 1
+    with pytest.raises(CutOffError):
+        run(stack, cluster)
+    cluster.most[0] = 99
+    worker = cluster.named("deployment", "vllm-code")
+    worker["spec"]["replicas"] = 1
+    scale = "kubectl --context homelab --namespace ai scale --replicas=0 deployment vllm-code"
+    with pytest.raises(UserError, match=f"^llama-chat:legacy.routes: vllm-code: has pods: .*stop it with `{scale}`$"):
+        run(stack, cluster)
+    assert len(cluster.deleted) == 1
+    worker["spec"]["replicas"] = 0
+    run(stack, cluster)
+    is_whole(stack, cluster)
+
+
 def test_another_change_beside_a_killed_runs_own_is_not_committed_along(
     stack: Migrating, cluster: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:

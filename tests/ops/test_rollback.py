@@ -12,7 +12,7 @@ import yaml
 
 from config.errors import UserError
 from local.toolchain import ensure
-from ops import hold
+from ops import history, hold, rollback
 from ops.choice import choose, local_time
 from ops.engine import Engine
 from ops.history import rollback_message
@@ -303,6 +303,35 @@ def test_an_update_in_the_meantime_stops_the_rollback(tiny: Tiny) -> None:
 
     with pytest.raises(UserError, match="Somebody else has updated the stack meanwhile: look at `make history`"):
         tiny.roll_back(ALL, before=meanwhile)
+    assert tiny.outputs()["program"] == "four"
+
+
+def test_what_a_stack_patched_in_an_adopted_gateway_is_never_forgotten(tiny: Tiny) -> None:
+    program = tiny.folder / "__main__.py"
+    patch = 'Thing("kubernetes:core/v1:ConfigMapPatch", "gateway-routes", {}, protect=True)'
+    program.write_text(f"{program.read_text()}{patch}\n")
+    tiny.commit("Adopt a gateway")
+    tiny.up()
+    told = r"delete ConfigMapPatch gateway-routes, whose routes would stay .*Go back to phase parallel first"
+    for wishes in (ALL, DRY):
+        with pytest.raises(UserError, match=told):
+            tiny.roll_back(wishes)
+    assert read_hold(NAME, tiny.folder) is None
+    assert "gateway-routes" in tiny.pulumi("stack", "export")
+
+
+def test_a_rollback_that_ends_at_what_is_protected_says_that_the_stack_is_held(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask_pulumi(folder: Path, *arguments: str, stdin: str = "") -> str:
+        if "unprotect" in arguments:
+            raise UserError("pulumi state unprotect failed: no disk.")
+        return history.ask_pulumi(folder, *arguments, stdin=stdin)
+
+    monkeypatch.setattr(rollback, "ask_pulumi", ask_pulumi)
+    with pytest.raises(UserError, match=r"unprotect failed: no disk\. Stack prod is held as it is: run this again, or"):
+        tiny.roll_back(ALL)
+    assert read_hold(NAME, tiny.folder)
     assert tiny.outputs()["program"] == "four"
 
 

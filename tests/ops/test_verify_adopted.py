@@ -210,7 +210,7 @@ def test_a_document_that_somebody_has_changed_is_told_in_one_line(standing: Stan
     assert live.red() == {
         ("adopted", "changed by nobody else"): (
             "llama-chat:gateway.config_map: litellm-config: somebody has changed its config.yaml since: put it back, "
-            "or go back to phase parallel, and run `make adopt` with the stack's name as STACK"
+            "or OVERWRITE=1 (--overwrite) with make up writes over it, or (phase parallel) make adopt takes it in"
         )
     }
 
