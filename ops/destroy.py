@@ -128,7 +128,7 @@ def _in_parallel(engine: Engine) -> Generator[Engine]:
     with tempfile.TemporaryDirectory(prefix="llama-chat-destroy-") as scratch:
         copy = Path(scratch) / engine.config_file.name
         copy.write_text(text, encoding="utf-8")
-        yield replace(engine, config_file=copy)
+        yield replace(engine, config_file=copy, keep_going=True)
 
 
 def _require_served(legacy: StackConfig, kube: Kube, error: UserError) -> None:

@@ -26,11 +26,13 @@ class Engine:
 
     stack: str
     config_file: Path
+    keep_going: bool = False
+    """Whether an update goes on with what does not depend on what fails: the way back is not to wait for a backend."""
 
     def up(self, *options: str) -> None:
         """`pulumi up` after a look at what stands, its output as it comes; UserError when it fails."""
         # a killed update's state may say more than the cluster has; a node that came back has lost its label
-        if self._run("up", "--refresh", *options):
+        if self._run("up", "--refresh", *(["--continue-on-error"] if self.keep_going else []), *options):
             raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
 
     def destroy(self, *options: str) -> None:
@@ -112,7 +114,7 @@ def own_engine(stack: Stack) -> Engine:
         raise UserError(
             f"Pulumi's backend has no stack {stack.name}: make it once with `pulumi stack init {stack.name}`."
         )
-    return Engine(stack=stack.name, config_file=stack.file)
+    return Engine(stack=stack.name, config_file=stack.file, keep_going=_leads_back(stack))
 
 
 def local_engine(stack: Stack, instance: Instance) -> Engine:
@@ -136,10 +138,15 @@ def local_engine(stack: Stack, instance: Instance) -> Engine:
             raise UserError(f"pulumi stack init {stack.name} failed: {made.stderr.strip()}")
     config_file = instance.state / f"Pulumi.{stack.name}.yaml"
     config_file.write_text(f"{stack.file.read_text()}\n{salted.read_text()}")
-    engine = Engine(stack=stack.name, config_file=config_file)
+    engine = Engine(stack=stack.name, config_file=config_file, keep_going=_leads_back(stack))
     if locks(instance) or _cut_off(instance, stack):
         engine.repair()
     return engine
+
+
+def _leads_back(stack: Stack) -> bool:
+    """Whether users are led by what was adopted, and by no backend of the stack."""
+    return stack.config.gateway.mode == "adopt" and stack.config.migration.phase == "parallel"
 
 
 def _stack_file(instance: Instance, stack: Stack) -> Path:
