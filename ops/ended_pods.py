@@ -14,5 +14,7 @@ def remove_ended_pods(kube: Kube) -> None:
     Kubernetes looks at a Deployment with strategy Recreate again when the last of its pods is gone, and counts those
     that have ended (kubernetes issue 128798).
     """
-    for line in kube.run("delete", "pods", "-l", OURS, "--field-selector", ENDED, "--wait=false").splitlines():
-        say(f"{line}: it had ended")
+    found = ("pods", "-l", OURS, "--field-selector", ENDED, "--output", "name")
+    for line in kube.run("delete", *found, "--wait=false").splitlines():
+        if line.startswith("pod/"):  # else it says that there is none
+            say(f"removed {line.removeprefix('pod/')}: it had ended")
