@@ -1,5 +1,6 @@
 """What goes wrong on the way costs no user a request, empties no route, and is mended by `make up`."""
 
+import json
 import subprocess
 import sys
 import time
@@ -125,6 +126,20 @@ def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_ro
     config["migration"]["phase"] = "test"
     assert up_with(line, config).returncode == 0
     walk.stay("test", 5)
+
+
+def test_a_document_that_somebody_changed_is_refused_until_it_is_said_to_be_written_over(walk: Walk) -> None:
+    line, before = walk.line, routes(walk.line)
+    theirs = json.dumps({"data": {"config.yaml": before.replace("timeout: 120", "timeout: 119", 1)}})
+    line.kubectl("patch", "configmap", "litellm-config", "--type=merge", "--patch", theirs)
+    refused = line.ops("up")
+    assert refused.returncode == 1
+    assert "somebody has changed its config.yaml since" in refused.stdout
+    assert "timeout: 119" in refused.stdout
+    assert routes(line) != before
+    over = line.ops("up", "--overwrite")
+    assert over.returncode == 0, over.stdout
+    assert routes(line) == before
 
 
 def test_two_operators_at_once_are_told_so_and_harm_nothing(walk: Walk) -> None:
