@@ -122,6 +122,7 @@ def another_model_from_nowhere(config: dict[str, Any]) -> None:
     config["hub"]["endpoint"] = "http://hub.llama-chat.internal:1"
 
 
+@pytest.mark.full
 def test_a_hub_that_is_away_during_a_model_change_leaves_the_old_pod_serving_and_all_that_going_back_needs(
     standing: Line,
 ) -> None:
