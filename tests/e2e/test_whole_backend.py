@@ -33,7 +33,6 @@ def test_make_verify_is_all_green_and_make_smoke_asks_every_model_again(standing
     assert "unchanged since they passed" not in smoked.stdout
 
 
-@pytest.mark.full
 def test_a_change_of_a_pools_catalog_rolls_the_pool_alone_and_only_that_model_is_asked(standing: Line) -> None:
     def other_files(config: dict[str, Any]) -> None:
         config["pools"][0]["models"][1]["repo"] = "llama-chat/tiny-ada-GGUF"
@@ -45,6 +44,7 @@ def test_a_change_of_a_pools_catalog_rolls_the_pool_alone_and_only_that_model_is
     assert "routed by the gateway" not in printed
 
 
+@pytest.mark.full
 def test_a_model_that_is_added_to_a_pool_is_the_only_one_asked_and_answers_users(standing: Line) -> None:
     def one_more(config: dict[str, Any]) -> None:
         config["pools"][0]["models"].append({"name": "tiny-euler", "repo": "llama-chat/tiny-ada-GGUF", "quant": "F32"})
@@ -73,6 +73,7 @@ def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: L
     assert sum(load.answered.values()) > 100
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("tag", "wrong", "told"),
     [
@@ -81,12 +82,8 @@ def test_a_new_gateway_serves_without_a_lost_request_or_a_cut_stream(standing: L
             "s#llama-static-b.ai#llama-static-a.ai#",
             "tiny-ada: answered by http://llama-static-a.ai.svc.cluster.local:8080/v1, expected",
         ),
-        pytest.param(
-            "wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists", marks=pytest.mark.full
-        ),
-        pytest.param(
-            "missing-name", "/model_name: tiny-ada/,/Connection: close/d", "/v1/models lists", marks=pytest.mark.full
-        ),
+        ("wrong-name", "s#model_name: tiny-ada#model_name: general#", "/v1/models lists"),
+        ("missing-name", "/model_name: tiny-ada/,/Connection: close/d", "/v1/models lists"),
     ],
 )
 def test_a_wrong_route_fails_in_the_candidate_while_users_keep_the_old_ones(

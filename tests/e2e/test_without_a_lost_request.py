@@ -8,7 +8,7 @@ import yaml
 
 from config.phases import PHASES
 from tests.e2e import runbook
-from tests.e2e.checkout import git
+from tests.e2e.checkout import commit, git, read_config, write_config
 from tests.e2e.line import Line
 from tests.e2e.runbook import LEGACY, WORKERS, listed
 from tests.e2e.walking import CLIENTS, TRANSPARENT, VLLM, Walk, adopt, move, record, users
@@ -50,7 +50,7 @@ def test_the_whole_way_there_and_back_loses_no_request_and_cuts_no_stream(before
         walk.stay("cutover", 5)
         back_to_vllm(walk)
         back_by_history(walk)
-        with walk.step("destroyed (make destroy)"):
+        with walk.step("test → destroyed (make destroy)"):
             destroyed = before.ops("destroy", "--stack", "local", "--yes")
         assert destroyed.returncode == 0, destroyed.stdout
         walk.stay("parallel", 5)
@@ -85,7 +85,7 @@ def back_to_vllm(walk: Walk) -> None:
 
 
 def back_by_history(walk: Walk) -> None:
-    """To the update that stood in phase test, and held there; then the checkout counts again."""
+    """To the update that stood in phase test, and held there until the stack's file says the same."""
     line = walk.line
     (in_test,) = git(line.root, "log", "--format=%H", "--grep=Move local to phase test").split()
     with walk.step("parallel → test (make rollback)"):
@@ -96,7 +96,11 @@ def back_by_history(walk: Walk) -> None:
     held = line.ops("up")
     assert held.returncode == 1
     assert "is held" in held.stdout
-    with walk.step("test → parallel (make resume)"):
+    config = read_config(line)
+    config["migration"]["phase"] = "test"
+    write_config(line, config)
+    commit(line.root, "Say what stands")
+    with walk.step("held no more (make resume)"):
         resumed = line.ops("resume", "--stack", "local")
     assert resumed.returncode == 0, resumed.stdout
     assert "is held no more" in resumed.stdout

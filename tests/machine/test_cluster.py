@@ -146,6 +146,7 @@ def test_a_killed_daemon_comes_back_without_a_new_machine(instance: Instance, ag
     assert init(instance) == before
 
 
+@pytest.mark.full
 def test_a_deleted_node_comes_back_with_its_gpu(instance: Instance, again: Up) -> None:
     before = init(instance)
     api(instance).delete("/api/v1/nodes/gpu-swap")
@@ -186,7 +187,7 @@ def test_state_that_cannot_be_read_is_made_anew_and_the_caller_told(instance: In
     assert unwell(instance) == []
 
 
-@pytest.mark.parametrize("seconds", [0.5, 1.5])
+@pytest.mark.parametrize("seconds", [pytest.param(0.5, marks=pytest.mark.full), 1.5])
 def test_an_up_that_was_killed_is_finished_by_the_next(
     instance: Instance, tools: Tools, again: Up, seconds: float
 ) -> None:
