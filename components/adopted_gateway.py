@@ -7,9 +7,8 @@ import pulumi
 from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
-from components.access import ACCOUNT, service_account
 from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
-from components.content import config_map, job
+from components.content import config_map
 from components.gateway_routes import (
     ALL_AT_ONCE,
     ENDPOINT_REMOVAL_SECONDS,
@@ -24,19 +23,13 @@ from components.gateway_routes import (
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
 from components.patches import MANAGER, config_map_patch, deployment_patch, left_in_place
 from components.pods import (
-    SCRATCH,
-    account_volume,
-    config_volume,
-    pod_security,
-    pull_secrets,
-    script_container,
-    scripts,
     secret_env,
     timeouts,
 )
+from components.script_job import Script, script_job
 from components.smoke_test import SmokeTest
 from config.model import StackConfig
-from render.document import content_hash, to_json
+from render.document import content_hash
 from render.litellm import gateway_text
 
 DRAINS = "llama-chat/drains"
@@ -125,35 +118,15 @@ class AdoptedGateway(pulumi.ComponentResource):
         )
 
     def _handover(self, config: StackConfig, patch: Object, after: Sequence[pulumi.Resource]) -> Job:
-        name, namespace = f"{config.gateway.deployment}-drain", config.cluster.namespace
-        plan = handover_plan(config, patch)
-        sources = ("handover.py", "handover_pods.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py")
-        files, files_map = config_map(
-            name,
-            namespace=namespace,
-            app=name,
-            data={"handover.json": to_json(plan), **scripts(*sources)},
-            parent=self,
+        script = Script(
+            name="handover",
+            modules=("handover_pods.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py"),
+            record=handover_plan(config, patch),
+            rules=handover_rules(config),
+            env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
+            seconds=ROLLED_SECONDS + PATIENCE_SECONDS + drain_seconds(config) + STEPS_SECONDS,
         )
-        command = ["/handover/handover.py", "--config", "/handover/handover.json"]
-        mounts = {"handover": "/handover", "account": ACCOUNT}
-        env = secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret)
-        access = service_account(name, namespace, handover_rules(config), self)
-        return job(
-            name,
-            namespace=namespace,
-            pod={
-                "service_account_name": name,
-                "automount_service_account_token": False,
-                "security_context": pod_security(),
-                "image_pull_secrets": pull_secrets(config.pull_secrets),
-                "containers": [script_container("handover", config.images.python, command, mounts, env)],
-                "volumes": [SCRATCH, config_volume("handover", files), account_volume("account")],
-            },
-            deadline_seconds=ROLLED_SECONDS + PATIENCE_SECONDS + drain_seconds(config) + STEPS_SECONDS,
-            parent=self,
-            after=[*after, files_map, *access],
-        )
+        return script_job(f"{config.gateway.deployment}-drain", config, script, self, after)
 
 
 def gateway_patch(config: StackConfig, text: str) -> Object:

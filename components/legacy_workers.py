@@ -4,22 +4,11 @@ from dataclasses import dataclass
 
 import pulumi
 
-from components.access import ACCOUNT, service_account
-from components.content import config_map, job
 from components.patches import deployment_patch, left_in_place
-from components.pods import (
-    SCRATCH,
-    account_volume,
-    config_volume,
-    pod_security,
-    pull_secrets,
-    script_container,
-    scripts,
-    timeouts,
-)
+from components.pods import timeouts
+from components.script_job import Script, script_job
 from config.model import StackConfig
 from config.sizing import UNKNOWN_SECONDS
-from render.document import Document, to_json
 
 ROUTED = ("parallel", "test")
 """The phases in which the gateway leads to them."""
@@ -72,16 +61,13 @@ class LegacyWorkers(pulumi.ComponentResource):
 
     def _wait(self, after: tuple[pulumi.Resource, ...]) -> pulumi.Resource:
         """A Job that ends once they stand: Pulumi's own wait may end before their controller has seen the patch."""
-        config, namespace = self._config, self._config.cluster.namespace
-        name = f"{config.gateway.deployment}-legacy"
-        plan: Document = {"namespace": namespace, "seconds": UNKNOWN_SECONDS, "deployments": self._replicas}
-        sources = ("rollout.py", "cluster_objects.py", "smoke_client.py", "smoke_pods.py")
-        data = {"rollout.json": to_json(plan), **scripts(*sources)}
-        files, files_map = config_map(name, namespace=namespace, app=name, data=data, parent=self)
-        access = service_account(
-            name,
-            namespace,
-            [
+        config = self._config
+        plan = {"namespace": config.cluster.namespace, "seconds": UNKNOWN_SECONDS, "deployments": self._replicas}
+        script = Script(
+            name="rollout",
+            modules=("cluster_objects.py", "smoke_client.py", "smoke_pods.py"),
+            record=plan,
+            rules=[
                 {
                     "api_groups": ["apps"],
                     "resources": ["deployments"],
@@ -89,22 +75,6 @@ class LegacyWorkers(pulumi.ComponentResource):
                     "verbs": ["get"],
                 }
             ],
-            self,
+            seconds=UNKNOWN_SECONDS + SPARE_SECONDS,
         )
-        command = ["/rollout/rollout.py", "--config", "/rollout/rollout.json"]
-        mounts = {"rollout": "/rollout", "account": ACCOUNT}
-        return job(
-            name,
-            namespace=namespace,
-            pod={
-                "service_account_name": name,
-                "automount_service_account_token": False,
-                "security_context": pod_security(),
-                "image_pull_secrets": pull_secrets(config.pull_secrets),
-                "containers": [script_container("rollout", config.images.python, command, mounts)],
-                "volumes": [SCRATCH, config_volume("rollout", files), account_volume("account")],
-            },
-            deadline_seconds=UNKNOWN_SECONDS + SPARE_SECONDS,
-            parent=self,
-            after=[*after, files_map, *access],
-        )
+        return script_job(f"{config.gateway.deployment}-legacy", config, script, self, after)

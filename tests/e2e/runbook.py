@@ -145,6 +145,11 @@ def listed(line: Line) -> list[str]:
     return endpoint["models"]["default"]
 
 
+def document(line: Line) -> str:
+    """LiteLLM's, as the cluster has it."""
+    return line.kubectl("get", "configmap", "litellm-config", "-o", "jsonpath={.data.config\\.yaml}")
+
+
 def replicas(line: Line, worker: str) -> int:
     """How many pods a vLLM Deployment is to have."""
     return json.loads(line.kubectl("get", "deployment", worker, "-o", "json"))["spec"]["replicas"]

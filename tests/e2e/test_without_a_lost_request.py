@@ -11,7 +11,7 @@ from config.phases import PHASES
 from tests.e2e import runbook
 from tests.e2e.checkout import commit, git, read_config, write_config
 from tests.e2e.line import Line
-from tests.e2e.runbook import LEGACY, WORKERS, listed
+from tests.e2e.runbook import LEGACY, WORKERS, document, listed
 from tests.e2e.walking import CLIENTS, RECORDS, TRANSPARENT, VLLM, Walk, adopt, move, record, users
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(2400)]
@@ -62,11 +62,6 @@ def test_the_whole_way_there_and_back_loses_no_request_and_cuts_no_stream(before
     assert max(answer.seconds for answer in walk.load.answers) >= runbook.SLOW_SECONDS
     assert {answer.model for answer in walk.load.answers} == {*LEGACY, *TRANSPARENT}
     assert (meaning(document(before)), listed(before)) == (meaning(found[0]), found[1])
-
-
-def document(line: Line) -> str:
-    """LiteLLM's, as the cluster has it."""
-    return line.kubectl("get", "configmap", "litellm-config", "-o", "jsonpath={.data.config\\.yaml}")
 
 
 def meaning(text: str) -> str:

@@ -14,7 +14,7 @@ from local import machine
 from tests.e2e.checkout import commit, read_config, write_config
 from tests.e2e.killing import kill_up_when
 from tests.e2e.line import Line, server_told
-from tests.e2e.runbook import LEGACY
+from tests.e2e.runbook import LEGACY, document
 from tests.e2e.walking import OURS, Row, Walk, move, record, users, write_phase
 
 pytestmark = [pytest.mark.cluster, pytest.mark.full, pytest.mark.timeout(3600)]
@@ -47,11 +47,6 @@ def walk(adopted: Line, table: list[Row], request: pytest.FixtureRequest) -> Ite
     assert walk.misled == []
 
 
-def routes(line: Line) -> str:
-    """LiteLLM's document as the cluster has it."""
-    return line.kubectl("get", "configmap", "litellm-config", "-o", "jsonpath={.data.config\\.yaml}")
-
-
 def picker(line: Line) -> str:
     """LibreChat's document as the cluster has it."""
     return line.kubectl("get", "configmap", "librechat-config", "-o", "jsonpath={.data.librechat\\.yaml}")
@@ -59,8 +54,8 @@ def picker(line: Line) -> str:
 
 def changed(line: Line) -> Callable[[], bool]:
     """Whether an update has reached what users meet: the middle of it, with pods still to be rolled."""
-    before = routes(line), picker(line)
-    return lambda: (routes(line), picker(line)) != before
+    before = document(line), picker(line)
+    return lambda: (document(line), picker(line)) != before
 
 
 def test_a_kill_9_of_the_update_that_goes_on_is_mended_by_going_back(walk: Walk) -> None:
@@ -69,7 +64,7 @@ def test_a_kill_9_of_the_update_that_goes_on_is_mended_by_going_back(walk: Walk)
     kill_up_when(line, changed(line))
     move(line, "parallel")
     walk.stay("parallel", 5)
-    assert routes(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
+    assert document(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
 
 
 @pytest.mark.parametrize("phase", [*PHASES[1:], *BACKWARD])
@@ -85,14 +80,7 @@ def test_an_api_server_that_restarts_in_the_middle_of_an_update_costs_no_more_th
     line = walk.line
     write_phase(line, "test")
     moment = changed(line)
-    updating = subprocess.Popen(
-        [sys.executable, "-m", "ops", "up"],
-        cwd=line.root,
-        env=dict(line.env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    updating = begin_up(line)
     deadline = time.monotonic() + 300
     while not moment():
         assert updating.poll() is None
@@ -112,7 +100,7 @@ def test_a_gateway_pod_that_is_taken_away_is_missed_by_nobody(walk: Walk) -> Non
 
 
 def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_routes(walk: Walk) -> None:
-    line, before = walk.line, routes(walk.line)
+    line, before = walk.line, document(walk.line)
     deaf = line.image("llama.cpp", "server-deaf", server_told("--alias", "somebody-else"))
     config = read_config(line)
     sound = config["images"]["llama_server"]
@@ -121,7 +109,7 @@ def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_ro
     failed = up_with(line, config)
     assert failed.returncode == 1
     assert "somebody-else" in failed.stdout
-    assert routes(line) == before
+    assert document(line) == before
     config["images"]["llama_server"] = sound
     config["migration"]["phase"] = "test"
     assert up_with(line, config).returncode == 0
@@ -129,30 +117,23 @@ def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_ro
 
 
 def test_a_document_that_somebody_changed_is_refused_until_it_is_said_to_be_written_over(walk: Walk) -> None:
-    line, before = walk.line, routes(walk.line)
+    line, before = walk.line, document(walk.line)
     theirs = json.dumps({"data": {"config.yaml": before.replace("timeout: 120", "timeout: 119", 1)}})
     line.kubectl("patch", "configmap", "litellm-config", "--type=merge", "--patch", theirs)
     refused = line.ops("up")
     assert refused.returncode == 1
     assert "somebody has changed its config.yaml since" in refused.stdout
     assert "timeout: 119" in refused.stdout
-    assert routes(line) != before
+    assert document(line) != before
     over = line.ops("up", "--overwrite")
     assert over.returncode == 0, over.stdout
-    assert routes(line) == before
+    assert document(line) == before
 
 
 def test_two_operators_at_once_are_told_so_and_harm_nothing(walk: Walk) -> None:
-    line, before = walk.line, routes(walk.line)
+    line, before = walk.line, document(walk.line)
     write_phase(line, "cutover")
-    first = subprocess.Popen(
-        [sys.executable, "-m", "ops", "up"],
-        cwd=line.root,
-        env=dict(line.env),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    first = begin_up(line)
     locks = line.instance.state / "pulumi" / ".pulumi" / "locks"
     while not any(locks.rglob("*.json")):
         assert first.poll() is None
@@ -168,7 +149,7 @@ def test_two_operators_at_once_are_told_so_and_harm_nothing(walk: Walk) -> None:
     assert "locked" in third.stdout + third.stderr
     printed, _ = first.communicate(timeout=900)
     assert first.returncode == 0, printed
-    assert routes(line) != before
+    assert document(line) != before
     walk.stay("cutover", 5)
 
 
@@ -194,13 +175,25 @@ def test_destroyed_from_any_phase_the_gateway_answers_with_what_it_had(walk: Wal
         move(line, step)
     destroyed = line.ops("destroy", "--stack", "local", "--yes")
     assert destroyed.returncode == 0, destroyed.stdout
-    assert routes(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
+    assert document(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
     assert picker(line) == (line.root / "legacy" / "local" / "librechat.yaml").read_text()
     walk.stay("parallel", 10)
     config = read_config(line)
     config["migration"]["phase"] = "parallel"
     write_config(line, config)
     commit(line.root, "Begin again")
+
+
+def begin_up(line: Line) -> subprocess.Popen[str]:
+    """`make up`, at work in the background; all that it prints comes in one pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ops", "up"],
+        cwd=line.root,
+        env=dict(line.env),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def up_with(line: Line, config: dict[str, Any]) -> subprocess.CompletedProcess[str]:
