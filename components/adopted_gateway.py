@@ -26,6 +26,7 @@ from components.pods import (
     secret_env,
     timeouts,
 )
+from components.rollout import rolled_out
 from components.script_job import Script, script_job
 from components.smoke_test import SmokeTest
 from config.model import StackConfig
@@ -103,19 +104,21 @@ class AdoptedGateway(pulumi.ComponentResource):
 
     def _pods(self, *after: pulumi.Resource) -> pulumi.Resource:
         config, version = self._args.config, self._args.key_version
-        patch = gateway_patch(config, self._text)
-        return deployment_patch(
+        deployment, patch = config.gateway.deployment, gateway_patch(config, self._text)
+        seconds = config.gateway_pods * ROLLED_SECONDS
+        patched = deployment_patch(
             f"{self._name}-deployment",
             namespace=config.cluster.namespace,
-            deployment=config.gateway.deployment,
+            deployment=deployment,
             spec=_annotated(patch, {KEY_ANNOTATION: version} if version else {}),
             opts=left_in_place(
                 self,
                 after=[*after, self._handover(config, patch, after)],
                 protect=config.migration.phase != "parallel",
-                timeouts=timeouts(config.gateway_pods * ROLLED_SECONDS, drain=drain_seconds(config)),
+                timeouts=timeouts(seconds, drain=drain_seconds(config)),
             ),
         )
+        return rolled_out(f"{deployment}-rollout", config, {deployment: patch}, seconds, parent=self, after=[patched])
 
     def _handover(self, config: StackConfig, patch: Object, after: Sequence[pulumi.Resource]) -> Job:
         script = Script(

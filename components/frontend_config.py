@@ -9,6 +9,7 @@ from pulumi_kubernetes.core.v1 import ConfigMap
 from components.adopted_pod import Object
 from components.patches import config_map_patch, deployment_patch, left_in_place
 from components.pods import metadata, timeouts
+from components.rollout import rolled_out
 from config.model import StackConfig
 from render.budget import SCHEDULING_SECONDS
 from render.document import content_hash
@@ -58,6 +59,7 @@ class FrontendConfig(pulumi.ComponentResource):
     def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> tuple[pulumi.Resource, ...]:
         config, frontend = args.config, args.config.frontend
         protect = config.migration.phase != "parallel"
+        stated, seconds = frontend_patch(config, text), SCHEDULING_SECONDS + LIBRECHAT_START_SECONDS
         made = config_map_patch(
             f"{name}-routes",
             namespace=config.cluster.namespace,
@@ -65,19 +67,15 @@ class FrontendConfig(pulumi.ComponentResource):
             data={frontend.config_key: text},
             opts=left_in_place(self, after=args.after, protect=protect),
         )
-        rolled = deployment_patch(
+        patched = deployment_patch(
             f"{name}-deployment",
             namespace=config.cluster.namespace,
             deployment=frontend.deployment,
-            spec=frontend_patch(config, text),
-            opts=left_in_place(
-                self,
-                after=[made],
-                protect=protect,
-                timeouts=timeouts(SCHEDULING_SECONDS + LIBRECHAT_START_SECONDS),
-            ),
+            spec=stated,
+            opts=left_in_place(self, after=[made], protect=protect, timeouts=timeouts(seconds)),
         )
-        return made, rolled
+        waiting = f"{frontend.deployment}-rollout"
+        return made, rolled_out(waiting, config, {frontend.deployment: stated}, seconds, parent=self, after=[patched])
 
 
 def frontend_patch(config: StackConfig, text: str) -> Object:

@@ -6,14 +6,12 @@ import pulumi
 
 from components.patches import deployment_patch, left_in_place
 from components.pods import timeouts
-from components.script_job import Script, script_job
+from components.rollout import rolled_out
 from config.model import StackConfig
 from config.sizing import UNKNOWN_SECONDS
 
 ROUTED = ("parallel", "test")
 """The phases in which the gateway leads to them."""
-SPARE_SECONDS = 120
-"""What the Job that waits for them may take beside their start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,10 @@ class LegacyWorkers(pulumi.ComponentResource):
         self._name, self._config = name, args.config
         self._replicas = args.config.legacy.workers
         if self._replicas and args.config.migration.phase in ROUTED:
-            self.serving = (self._wait(self._patched(())),)
+            waiting = f"{args.config.gateway.deployment}-legacy"
+            self.serving = (
+                rolled_out(waiting, args.config, self._stated(), UNKNOWN_SECONDS, parent=self, after=self._patched(())),
+            )
         self.register_outputs({"deployments": list(self._replicas)})
 
     def follow(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
@@ -46,35 +47,18 @@ class LegacyWorkers(pulumi.ComponentResource):
         return () if self._config.migration.phase in ROUTED else self._patched(after)
 
     def _patched(self, after: tuple[pulumi.Resource, ...]) -> tuple[pulumi.Resource, ...]:
-        done = self._config.migration.phase == "done"
         return tuple(
             deployment_patch(
                 f"{self._name}-{deployment}",
                 namespace=self._config.cluster.namespace,
                 deployment=deployment,
-                spec={"replicas": 0 if done else replicas},
+                spec=spec,
                 # not protected: a retired one leaves the stack file
                 opts=left_in_place(self, after=after, timeouts=timeouts(UNKNOWN_SECONDS)),
             )
-            for deployment, replicas in self._replicas.items()
+            for deployment, spec in self._stated().items()
         )
 
-    def _wait(self, after: tuple[pulumi.Resource, ...]) -> pulumi.Resource:
-        """A Job that ends once they stand: Pulumi's own wait may end before their controller has seen the patch."""
-        config = self._config
-        plan = {"namespace": config.cluster.namespace, "seconds": UNKNOWN_SECONDS, "deployments": self._replicas}
-        script = Script(
-            name="rollout",
-            modules=("cluster_objects.py", "smoke_client.py", "smoke_pods.py"),
-            record=plan,
-            rules=[
-                {
-                    "api_groups": ["apps"],
-                    "resources": ["deployments"],
-                    "resource_names": list(self._replicas),
-                    "verbs": ["get"],
-                }
-            ],
-            seconds=UNKNOWN_SECONDS + SPARE_SECONDS,
-        )
-        return script_job(f"{config.gateway.deployment}-legacy", config, script, self, after)
+    def _stated(self) -> dict[str, dict[str, int]]:
+        done = self._config.migration.phase == "done"
+        return {deployment: {"replicas": 0 if done else replicas} for deployment, replicas in self._replicas.items()}

@@ -28,29 +28,30 @@ if TYPE_CHECKING:
 def wait_for(plan: dict[str, Any], cluster: Cluster, run: Run) -> str:
     """The verdict once each Deployment has so many pods of its newest template, all available; Failure where not."""
     run.begin(plan["seconds"])
-    for name, replicas in plan["deployments"].items():
-        while (found := cluster.get("deployments", name)) is None or not stands(found, replicas):
+    for name in plan["deployments"]:
+        while (found := cluster.get("deployments", name)) is None or not stands(found):
             if found is None:
                 raise Failure(f"namespace {plan['namespace']} has no Deployment {name}: bring it back")
             if not run.pause():
                 ready = found.get("status", {}).get("availableReplicas", 0)
+                replicas = found["spec"]["replicas"]
                 remedy = f"look at its pods: kubectl -n {plan['namespace']} describe deployment {name}"
                 raise Failure(f"{name}: of {replicas} pods {ready} are there after {plan['seconds']} s: {remedy}")
     return f"ok: {', '.join(plan['deployments'])} at full strength"
 
 
-def stands(deployment: Object, replicas: int) -> bool:
+def stands(deployment: Object) -> bool:
     """Whether the controller has seen the newest template, and all pods are of it."""
     status = deployment.get("status", {})
     seen = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
     counts = [status.get(kind, 0) for kind in ("replicas", "updatedReplicas", "availableReplicas")]
-    return seen and counts == [replicas] * 3
+    return seen and counts == [deployment["spec"]["replicas"]] * 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description="Waits until Deployments stand as they are wanted.")
-    parser.add_argument("--config", type=Path, required=True, help="JSON: namespace, seconds, deployments")
+    parser.add_argument("--config", type=Path, required=True, help="JSON of the record")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     run, status = Run(), 1

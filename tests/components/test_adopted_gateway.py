@@ -57,6 +57,13 @@ def plan(recorder: Recorder) -> dict[str, Any]:
     return json.loads(recorder.one("ConfigMap", "drain")["data"]["handover.json"])
 
 
+def rolled(recorder: Recorder) -> str:
+    """The Job that waits until the patched Deployment stands."""
+    waiting = one(recorder, "Job", "llm-gateway-rollout")
+    assert "gateway-deployment" in waiting.after
+    return waiting.name
+
+
 def test_candidate_then_routes_then_handover_then_deployment() -> None:
     recorder = gateway(adopting("test"))
     smoke, drain = one(recorder, "Job", "smoke"), one(recorder, "Job", "drain")
@@ -68,7 +75,7 @@ def test_candidate_then_routes_then_handover_then_deployment() -> None:
 
 def test_on_the_way_back_to_what_was_adopted_the_candidate_comes_last() -> None:
     recorder = gateway(adopting("parallel"))
-    assert "gateway-deployment" in one(recorder, "Job", "smoke").after
+    assert rolled(recorder) in one(recorder, "Job", "smoke").after
     (waited_for,) = one(recorder, "ConfigMapPatch", "gateway-routes").after
     assert waited_for.startswith("llm-gateway-legacy-")
 
@@ -79,7 +86,7 @@ def test_at_first_the_pods_have_the_new_variables_before_the_document_refers_to_
     smoke, drain = one(recorder, "Job", "smoke"), one(recorder, "Job", "drain")
     assert smoke.name in drain.after
     assert one(recorder, "DeploymentPatch", "gateway-deployment").after == sorted([smoke.name, drain.name])
-    assert one(recorder, "ConfigMapPatch", "gateway-routes").after == ["gateway-deployment"]
+    assert one(recorder, "ConfigMapPatch", "gateway-routes").after == [rolled(recorder)]
 
 
 @pytest.mark.parametrize("phase", ["parallel", *OUTSIDE_PARALLEL])
@@ -354,6 +361,6 @@ def test_the_program_adopts_and_makes_no_gateway_of_its_own(monkeypatch: pytest.
     deployed = {it.inputs["metadata"]["name"] for it in recorder.all("Deployment")}
     assert deployed == {"llama-static-a", "llama-static-b", "llama-swap"}
     assert not [it for it in recorder.all("Service") if it.inputs["metadata"]["name"] == "llm-gateway"]
-    assert one(recorder, "ConfigMapPatch", "frontend").after == ["gateway-deployment"]
+    assert one(recorder, "ConfigMapPatch", "frontend").after == [rolled(recorder)]
     smoke = one(recorder, "Job", "llm-gateway-smoke").after
     assert [name for name in smoke if name.startswith("llama-s")]

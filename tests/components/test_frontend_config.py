@@ -47,6 +47,13 @@ def test_librechat_is_not_restarted_for_a_document_that_it_has_read() -> None:
     assert read("frontend")[READ]
 
 
+def test_each_patch_is_waited_for_by_a_job_of_its_own() -> None:
+    jobs = {phase: frontend(adopting(phase)).all("Job")[0] for phase in ("test", "cutover", "frontend")}
+    assert "frontend-deployment" in jobs["frontend"].after
+    names = {phase: it.name for phase, it in jobs.items()}
+    assert names["test"] == names["cutover"] != names["frontend"]
+
+
 def rolling(live: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever is stated
     return frontend(adopting("frontend", frontend=live)).one("DeploymentPatch")["spec"].get("strategy")
 

@@ -78,12 +78,12 @@ def test_the_outputs_wait_for_the_last_of_gateway_frontend_and_workers(monkeypat
 
     monkeypatch.setattr(gate, "export_phase", export_phase)
     run(monkeypatch, adopting("done"), {"phase": "done", "phase_since": SINCE})
-    assert waited_for == [
-        "gateway-deployment",
+    assert [name.partition("-rollout-")[0] for name in waited_for] == [
+        "llm-gateway",
         "gateway-legacy-vllm-general",
         "gateway-legacy-vllm-code",
         "frontend-routes",
-        "frontend-deployment",
+        "librechat",
     ]
 
 

@@ -34,7 +34,7 @@ def test_where_the_gateway_leads_to_them_it_waits_until_they_have_loaded(phase: 
     first = recorder.all("ConfigMapPatch", "routes") if phase == "parallel" else recorder.all("Job", "smoke")
     assert [waiting.name in it.after for it in first] == [True]
     plan = json.loads(recorder.one("ConfigMap", "llm-gateway-legacy")["data"]["rollout.json"])
-    assert plan["deployments"] == ALL
+    assert plan["deployments"].keys() == ALL.keys()
     (allowed,) = recorder.one("Role", "llm-gateway-legacy")["rules"]
     assert (allowed["resourceNames"], allowed["verbs"]) == (list(ALL), ["get"])
 
@@ -44,14 +44,16 @@ def test_where_it_does_not_they_run_for_the_way_back_and_nobody_waits(phase: str
     recorder = gateway(phase)
     assert replicas(recorder) == ALL
     assert not recorder.all("Job", "llm-gateway-legacy")
-    assert [it.after for it in recorder.all("DeploymentPatch", "vllm")] == 2 * [["gateway-deployment"]]
+    (rolled,) = recorder.all("Job", "llm-gateway-rollout")
+    assert [it.after for it in recorder.all("DeploymentPatch", "vllm")] == 2 * [[rolled.name]]
 
 
 def test_once_done_they_stop_after_the_gateway_has_its_last_routes() -> None:
     recorder = gateway("done")
     assert replicas(recorder) == {"vllm-general": 0, "vllm-code": 0}
+    (rolled,) = recorder.all("Job", "llm-gateway-rollout")
     for it in recorder.all("DeploymentPatch", "vllm"):
-        assert it.after == ["gateway-deployment"]
+        assert it.after == [rolled.name]
 
 
 def test_stopping_and_starting_are_the_same_object() -> None:

@@ -19,8 +19,10 @@ def registered(monkeypatch: pytest.MonkeyPatch, phase: str) -> Recorder:
 
 @pytest.mark.parametrize("phase", ["cutover", "frontend", "done"])
 def test_a_name_of_ours_is_listed_once_it_is_routed(monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
-    (listed,) = [it for it in registered(monkeypatch, phase).all("ConfigMapPatch") if it.name.startswith("frontend")]
-    assert "gateway-deployment" in listed.after
+    recorder = registered(monkeypatch, phase)
+    (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
+    (rolled,) = recorder.all("Job", "llm-gateway-rollout")
+    assert listed.after == [rolled.name]
 
 
 @pytest.mark.parametrize("phase", ["parallel", "test"])
@@ -30,7 +32,8 @@ def test_going_back_a_name_of_ours_is_routed_until_it_is_no_longer_listed(
     recorder = registered(monkeypatch, phase)
     first = "gateway-routes" if phase == "parallel" else "llm-gateway-smoke"
     (changed,) = [it for it in (*recorder.all("Job"), *recorder.all("ConfigMapPatch")) if it.name.startswith(first)]
-    assert {"frontend-routes", "frontend-deployment"} <= set(changed.after)
+    (rolled,) = recorder.all("Job", "librechat-rollout")
+    assert {"frontend-routes", rolled.name} <= set(changed.after)
     (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
     assert not [name for name in listed.after if name.startswith("gateway")]
 

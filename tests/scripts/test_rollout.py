@@ -9,7 +9,7 @@ from components.scripts.rollout import Cluster, Failure, Run, stands, wait_for
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PLAN: dict[str, Any] = {"namespace": "ai", "seconds": 0.05, "deployments": {"vllm-general": 2}}
+PLAN: dict[str, Any] = {"namespace": "ai", "seconds": 0.05, "deployments": {"vllm-general": "f2"}}
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def deployment(*counts: int, seen: int = 3) -> dict[str, Any]:
     kinds = ("replicas", "updatedReplicas", "availableReplicas")
     status = {"observedGeneration": seen, **dict(zip(kinds, counts, strict=True))}
-    return {"metadata": {"generation": 3}, "status": status}
+    return {"metadata": {"generation": 3}, "spec": {"replicas": 2}, "status": status}
 
 
 class Told:
@@ -47,7 +47,7 @@ def test_what_the_controller_has_not_seen_yet_does_not_count() -> None:
 
 @pytest.mark.parametrize("counts", [(3, 2, 2), (2, 1, 2), (2, 2, 1), (0, 0, 0)])
 def test_old_pods_and_missing_ones_do_not_count(counts: tuple[int, int, int]) -> None:
-    assert not stands(deployment(*counts), 2)
+    assert not stands(deployment(*counts))
 
 
 def test_one_that_never_comes_is_told_with_what_to_look_at() -> None:

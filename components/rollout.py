@@ -1,0 +1,39 @@
+"""The wait for patched Deployments: Pulumi's own may end before their controller has seen the patch."""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+from pulumi_kubernetes.batch.v1 import Job
+
+from components.script_job import Script, script_job
+from config.model import StackConfig
+from render.document import content_hash
+
+SPARE_SECONDS = 120
+"""What the Job that waits may take beside the pods' start."""
+
+
+def rolled_out(  # noqa: PLR0913 - an object's identity, content and place
+    name: str,
+    config: StackConfig,
+    stated: Mapping[str, Mapping[str, object]],
+    seconds: int,
+    *,
+    parent: pulumi.Resource,
+    after: Sequence[pulumi.Resource],
+) -> Job:
+    """A Job that ends once each Deployment has all its pods, of its newest template; it fails after so many `seconds`.
+
+    `stated` is what we patched in each one's `spec`: another patch is another Job.
+    """
+    deployments = {deployment: content_hash(spec) for deployment, spec in stated.items()}
+    script = Script(
+        name="rollout",
+        modules=("cluster_objects.py", "smoke_client.py", "smoke_pods.py"),
+        record={"namespace": config.cluster.namespace, "seconds": seconds, "deployments": deployments},
+        rules=[
+            {"api_groups": ["apps"], "resources": ["deployments"], "resource_names": [*deployments], "verbs": ["get"]}
+        ],
+        seconds=seconds + SPARE_SECONDS,
+    )
+    return script_job(name, config, script, parent, after)
