@@ -3,6 +3,7 @@ STACK ?= local
 UV := $(or $(shell sh local/bootstrap-uv.sh),$(error uv is needed, see above))
 RUN := $(UV) run --frozen
 PYTEST := $(RUN) pytest
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
 export UV_PYTHON_DOWNLOADS = never
 
 .PHONY: up preview verify smoke adopt promote demote retire destroy history rollback resume pin lock rename comment
@@ -94,12 +95,15 @@ check:
 bench:
 	$(RUN) python -m bench $(if $(RUNS),--runs $(RUNS))
 
+# what needs the cluster comes last, and alone: the rest fills the machine
 test:
-	$(PYTEST)
+	$(PYTEST) -m 'not cluster and not full' $(SIDE_BY_SIDE)
+	$(PYTEST) -m 'cluster and not full'
 
 # with what takes long too: every fault in every phase of a migration; what users saw goes into docs/
 test-full:
-	LLAMA_CHAT_RECORD=1 $(PYTEST) -m ''
+	$(PYTEST) -m 'not cluster' $(SIDE_BY_SIDE)
+	LLAMA_CHAT_RECORD=1 $(PYTEST) -m cluster
 
 test-config:
 	$(PYTEST) tests/config

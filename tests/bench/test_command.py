@@ -54,6 +54,8 @@ def test_subjects_take_turns(tmp_path: Path) -> None:
 def test_an_interrupted_bench_lets_its_command_end_by_itself(tmp_path: Path) -> None:
     script = "trap 'echo ended > ended; exit 1' INT; echo up > up; while :; do sleep 0.1; done"
     code = (
+        # a shell's job in the background ignores Ctrl-C, and so does what it starts
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from bench.command import Command; folder = Path(sys.argv[1]);"
         "Command(argv=['sh', '-c', sys.argv[2]], folder=folder, log=folder / 'log').seconds()"
     )
