@@ -21,7 +21,7 @@ from components.gateway_routes import (
     drain_seconds,
 )
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
-from components.patches import MANAGER, config_map_patch, deployment_patch, left_in_place
+from components.patches import config_map_patch, deployment_patch, left_in_place
 from components.pods import (
     secret_env,
     timeouts,
@@ -29,6 +29,7 @@ from components.pods import (
 from components.rollout import rolled_out
 from components.script_job import Script, script_job
 from components.smoke_test import SmokeTest
+from config.legacy import FIELD_MANAGER
 from config.model import StackConfig
 from render.document import content_hash
 from render.litellm import gateway_text
@@ -191,7 +192,7 @@ def handover_plan(config: StackConfig, patch: Object) -> Object:
     return {
         "namespace": config.cluster.namespace,
         "deployment": config.gateway.deployment,
-        "manager": MANAGER,
+        "manager": FIELD_MANAGER,
         "patch": patch,
         "mark": DRAINS,
         "start_seconds": ROLLED_SECONDS,

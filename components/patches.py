@@ -11,8 +11,7 @@ from pulumi_kubernetes.apps.v1 import DeploymentPatch, DeploymentSpecPatchArgsDi
 from pulumi_kubernetes.core.v1 import ConfigMapPatch
 from pulumi_kubernetes.meta.v1 import ObjectMetaPatchArgsDict
 
-MANAGER = "llama-chat"
-"""The field manager of our patches."""
+from config.legacy import FIELD_MANAGER
 
 
 def config_map_patch(
@@ -38,7 +37,7 @@ def _metadata(namespace: str, name: str) -> ObjectMetaPatchArgsDict:
         "name": name,
         "namespace": namespace,
         "annotations": {
-            "pulumi.com/patchFieldManager": MANAGER,
+            "pulumi.com/patchFieldManager": FIELD_MANAGER,
             "pulumi.com/patchForce": "true",  # kubectl owns what it applied
         },
     }

@@ -23,6 +23,8 @@ MAKE_ADOPT = "run `make adopt` with the stack's name as STACK"
 TEXTS = {"litellm": "litellm.yaml", "librechat": "librechat.yaml"}
 DEPLOYMENTS = {"gateway": "gateway.yaml", "frontend": "frontend.yaml"}
 """The files of a stack's folder, by what of `Adopted` they hold."""
+FIELD_MANAGER = "llama-chat"
+"""The field manager of the patches of what was adopted: what it owns is as the stack wrote it."""
 RETIRED = "retired"
 """The folder in a stack's folder that keeps what `make retire` took out of the cluster."""
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from config.errors import ConfigError, Problem
-from config.legacy import litellm_document, part
+from config.legacy import FIELD_MANAGER, litellm_document, part
 from config.model import StackConfig
 from ops.kube import Kube, Object
 
 Part = Literal["gateway", "frontend"]
-MANAGER = "llama-chat"
-"""The field manager of the stack's patches: what it owns is as the stack wrote it."""
 _GITOPS = re.compile(r"((?:kustomize|helm)\.toolkit\.fluxcd\.io|argocd\.argoproj\.io)/")
 _TRACKING = "argocd.argoproj.io/tracking-id"
 _PAUSED = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled")
@@ -85,7 +83,7 @@ def whole(kube: Kube, kind: str, name: str) -> Object:
 def owned(thing: Object) -> Object:
     """The fields that the stack's patches have written and nobody has changed since, as Kubernetes records them."""
     entries = items(thing["metadata"], "managedFields")
-    ours = [it for it in entries if it.get("manager") == MANAGER and it.get("operation") == "Apply"]
+    ours = [it for it in entries if it.get("manager") == FIELD_MANAGER and it.get("operation") == "Apply"]
     return ours[0].get("fieldsV1") or {} if ours else {}
 
 
