@@ -47,6 +47,8 @@ UNPRIVILEGED: SecurityContextArgsDict = {
 """The same for a container in a pod whose other containers decide on the pod's own security context."""
 DELETE_SECONDS = 600
 """What an object without a drain may take to be gone: Pulumi's own default."""
+TOKEN_SECONDS = 3600
+"""How long a service account's token lasts at least, as where Kubernetes mounts it."""
 SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}
 """The one place where a container of ours may write."""
 SCRATCH_HOME: EnvVarArgsDict = {"name": "HOME", "value": "/tmp"}  # noqa: S108 - a pod's own
@@ -140,9 +142,13 @@ def config_volume(name: str, config_map: str) -> VolumeArgsDict:
     return {"name": name, "config_map": {"name": config_map}}
 
 
-def account_volume(name: str) -> VolumeArgsDict:
-    """A pod's service account as Kubernetes mounts it by itself, for one container instead of for all."""
-    token: VolumeProjectionArgsDict = {"service_account_token": {"path": "token", "expiration_seconds": 3600}}
+def account_volume(name: str, seconds: int) -> VolumeArgsDict:
+    """A pod's service account as Kubernetes mounts it by itself, for one container instead of for all.
+
+    `seconds` is the pod's deadline: a script reads the token once.
+    """
+    lasting = max(seconds, TOKEN_SECONDS)
+    token: VolumeProjectionArgsDict = {"service_account_token": {"path": "token", "expiration_seconds": lasting}}
     authority: VolumeProjectionArgsDict = {
         "config_map": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     }

@@ -56,7 +56,7 @@ def script_job(
             "security_context": pod_security(),
             "image_pull_secrets": pull_secrets(config.pull_secrets),
             "containers": [script_container(script.name, config.images.python, command, mounts, script.env)],
-            "volumes": [SCRATCH, config_volume(script.name, files), account_volume("account")],
+            "volumes": [SCRATCH, config_volume(script.name, files), account_volume("account", script.seconds)],
         },
         deadline_seconds=script.seconds,
         parent=parent,

@@ -105,7 +105,7 @@ def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
         "image_pull_secrets": pull_secrets(args.config.pull_secrets),
         "init_containers": list(args.candidate),
         "containers": [script],
-        "volumes": [SCRATCH, config_volume("smoke", files), account_volume("account"), *args.volumes],
+        "volumes": [SCRATCH, config_volume("smoke", files), account_volume("account", args.seconds), *args.volumes],
     }
     if args.candidate_pod:
         script["security_context"] = UNPRIVILEGED

@@ -73,6 +73,13 @@ def test_candidate_then_routes_then_handover_then_deployment() -> None:
     assert one(recorder, "DeploymentPatch", "gateway-deployment").after == sorted([routes.name, drain.name])
 
 
+def test_the_handovers_token_lasts_as_long_as_the_handover_may() -> None:
+    spec = gateway(adopting("test")).one("Job", "drain")["spec"]
+    (account,) = [it for it in spec["template"]["spec"]["volumes"] if it["name"] == "account"]
+    lasting = account["projected"]["sources"][0]["serviceAccountToken"]["expirationSeconds"]
+    assert lasting == spec["activeDeadlineSeconds"] > 3600
+
+
 def test_on_the_way_back_to_what_was_adopted_the_candidate_comes_last() -> None:
     recorder = gateway(adopting("parallel"))
     assert rolled(recorder) in one(recorder, "Job", "smoke").after

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from config.phases import PHASES
 from local import machine
 from tests.e2e.checkout import commit, read_config, write_config
 from tests.e2e.killing import kill_up_when
-from tests.e2e.line import Line, server_told
+from tests.e2e.line import Line
 from tests.e2e.runbook import LEGACY, document
 from tests.e2e.walking import OURS, Row, Walk, move, record, users, write_phase
 
@@ -101,18 +102,24 @@ def test_a_gateway_pod_that_is_taken_away_is_missed_by_nobody(walk: Walk) -> Non
 
 def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_routes(walk: Walk) -> None:
     line, before = walk.line, document(walk.line)
-    deaf = line.image("llama.cpp", "server-deaf", server_told("--alias", "somebody-else"))
+    never = line.image("llama.cpp", "server-never", "#!/bin/sh\nexec sleep infinity\n")
+    budget = line.root / "render" / "budget.py"
+    patient = budget.read_text()
+    # its image is here already: nobody has to wait long for that
+    budget.write_text(patient.replace("PULL_SECONDS = 1200", "PULL_SECONDS = 20"))
     config = read_config(line)
-    sound = config["images"]["llama_server"]
-    config["images"]["llama_server"] = deaf
+    sound = deepcopy(config["statics"][1])
+    config["statics"][1] |= {"image": never, "startup_seconds": 20}
     config["migration"]["phase"] = "cutover"
     failed = up_with(line, config)
     assert failed.returncode == 1
-    assert "somebody-else" in failed.stdout
+    assert "llama-static-b" in failed.stdout
     assert document(line) == before
-    config["images"]["llama_server"] = sound
+    budget.write_text(patient)
+    config["statics"][1] = sound
     config["migration"]["phase"] = "test"
-    assert up_with(line, config).returncode == 0
+    mended = up_with(line, config)
+    assert mended.returncode == 0, mended.stdout
     walk.stay("test", 5)
 
 
