@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,13 @@ from local.system import require_packages
 from local.toolchain import Tools
 
 ROLES = ("static-a", "swap")
+
+
+@pytest.fixture(autouse=True)
+def event_loop_policy() -> Iterator[None]:
+    """As at first: `asyncio.run` leaves none that makes a loop by itself, which Pulumi's SDK wants in other tests."""
+    yield
+    asyncio.set_event_loop_policy(None)
 
 
 @pytest.fixture
