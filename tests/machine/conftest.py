@@ -14,11 +14,11 @@ from local.toolchain import Tools
 ROLES = ("static-a", "swap")
 
 
-@pytest.fixture(autouse=True)
-def event_loop_policy() -> Iterator[None]:
-    """As at first: `asyncio.run` leaves none that makes a loop by itself, which Pulumi's SDK wants in other tests."""
+@pytest.fixture(autouse=True, scope="module")
+def event_loop() -> Iterator[None]:
+    """One is there afterwards: Pulumi's SDK wants it in other tests, and `asyncio.run` leaves none."""
     yield
-    asyncio.set_event_loop_policy(None)
+    asyncio.set_event_loop(asyncio.new_event_loop())
 
 
 @pytest.fixture
