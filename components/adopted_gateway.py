@@ -5,9 +5,11 @@ from typing import cast
 
 import pulumi
 from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ConfigMap
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
+from components.connections import hook_env, script
 from components.content import config_map
 from components.gateway_routes import (
     ALL_AT_ONCE,
@@ -22,10 +24,7 @@ from components.gateway_routes import (
 )
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
 from components.patches import config_map_patch, deployment_patch, left_in_place
-from components.pods import (
-    secret_env,
-    timeouts,
-)
+from components.pods import metadata, secret_env, timeouts
 from components.rollout import rolled_out
 from components.script_job import Script, script_job
 from components.smoke_test import SmokeTest
@@ -38,6 +37,8 @@ DRAINS = "llama-chat/drains"
 """The annotation of the gateway's pods that drain; its value is the hash of what they were made of."""
 PROGRESS_SECONDS = 600
 """Kubernetes' own default of `progressDeadlineSeconds`."""
+SCRIPT_MOUNT = {"name": "llama-chat", "mountPath": "/llama-chat"}
+"""Where the adopted pods have our script."""
 SERVERS_THAT_CUT = ("--run_gunicorn", "--run_hypercorn", "--run_granian")
 PATIENCE_SECONDS = 120
 """How long a handover waits for a moment in which an old pod answers nothing; after that it ends its connections."""
@@ -67,6 +68,13 @@ class AdoptedGateway(pulumi.ComponentResource):
         super().__init__("llama-chat:gateway:AdoptedGateway", name, None, opts)
         config, gateway = args.config, args.config.gateway
         self._name, self._args, self._text = name, args, gateway_text(config)
+        self._script = ConfigMap(
+            f"{name}-connections",
+            metadata=metadata(config.cluster.namespace, connections_map(config), gateway.deployment),
+            data=script(),
+            # the gateway's pods, which outlive the stack, mount it
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )
         warn_of_servers_that_cut(config)
         workers = LegacyWorkers(f"{name}-legacy", LegacyWorkersArgs(config=config), pulumi.ResourceOptions(parent=self))
         before = (*args.after, *workers.serving)
@@ -90,7 +98,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             data={gateway.config_key: self._text},
             parent=self,
         )
-        test = candidate_test(config, adopted_candidate(config, files), (*after, files_map))
+        test = candidate_test(config, adopted_candidate(config, files), (*after, files_map, self._script))
         return SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job
 
     def _routes(self, *after: pulumi.Resource) -> pulumi.Resource:
@@ -114,7 +122,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             spec=_annotated(patch, {KEY_ANNOTATION: version} if version else {}),
             opts=left_in_place(
                 self,
-                after=[*after, self._handover(config, patch, after)],
+                after=[*after, self._handover(config, patch, (*after, self._script))],
                 protect=config.migration.phase != "parallel",
                 timeouts=timeouts(seconds, drain=drain_seconds(config)),
             ),
@@ -141,7 +149,12 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
     ours = _drained(config, _server(config))
     # all by name: Pulumi compares lists place by place
     containers = [ours if it["name"] == ours["name"] else {"name": it["name"]} for it in pod["containers"]]
-    template = {"terminationGracePeriodSeconds": grace, "containers": containers}
+    volumes = [{"name": it["name"]} for it in pod.get("volumes", ())]
+    template = {
+        "terminationGracePeriodSeconds": grace,
+        "containers": containers,
+        "volumes": [*volumes, script_volume(config)],
+    }
     return {
         "replicas": config.gateway_pods,
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": ALL_AT_ONCE}},
@@ -149,7 +162,7 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
         **{name: spec[name] for name in ("minReadySeconds",) if spec.get(name)},
         "progressDeadlineSeconds": spec.get("progressDeadlineSeconds", PROGRESS_SECONDS),
         "template": {
-            "metadata": {"annotations": {DRAINS: content_hash([text, template])}},
+            "metadata": {"annotations": {DRAINS: content_hash([text, template, script()])}},
             "spec": template,
         },
     }
@@ -158,7 +171,9 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
 def _drained(config: StackConfig, server: Object) -> Object:
     """What the server's container states of ours; a hook and a probe of its own stay."""
     named = {"name": server["name"], "env": [{"name": it["name"]} for it in server.get("env", ())]}
-    stated = with_env(named, *cast("list[Object]", connection_env(config)), *legacy_keys(config))
+    stated = with_env(named, *cast("list[Object]", connection_env(config)), *hooked(config, server))
+    mounts = [{"name": it["name"], "mountPath": it["mountPath"]} for it in server.get("volumeMounts", ())]
+    stated["volumeMounts"] = [*mounts, SCRIPT_MOUNT]
     if "preStop" not in server.get("lifecycle", {}):
         stated["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}}
     if "readinessProbe" not in server:
@@ -171,14 +186,32 @@ def _drained(config: StackConfig, server: Object) -> Object:
 def adopted_candidate(config: StackConfig, files: str) -> Candidate:
     """The adopted pod with the new document, as sidecars of the smoke test."""
     gateway, pod = config.gateway, pod_spec(config.adopted.gateway)
-    containers = copied(pod, with_env(_server(config), *legacy_keys(config)))
+    server = _server(config)
+    mounted = {**server, "volumeMounts": [*server.get("volumeMounts", ()), SCRIPT_MOUNT]}
+    around = {**pod, "volumes": [*pod.get("volumes", ()), script_volume(config)]}
+    containers = copied(around, with_env(mounted, *hooked(config, server)))
     return Candidate(
         containers=containers,
-        volumes=copied_volumes(pod, gateway.config_map, gateway.config_key, files),
-        content=content_hash(containers),
+        volumes=copied_volumes(around, gateway.config_map, gateway.config_key, files),
+        content=content_hash([containers, script()]),
         port=_port(config),
         pod=around_a_copy(pod, list(config.pull_secrets)),
     )
+
+
+def hooked(config: StackConfig, server: Object) -> list[Object]:
+    """The adopted keys, and what has LiteLLM call our script at its start."""
+    return [*legacy_keys(config), *hook_env(SCRIPT_MOUNT["mountPath"], server.get("env", ()))]
+
+
+def connections_map(config: StackConfig) -> str:
+    """The ConfigMap with that script."""
+    return f"{config.gateway.deployment}-connections"
+
+
+def script_volume(config: StackConfig) -> Object:
+    """The same as a volume of the adopted pods."""
+    return {"name": SCRIPT_MOUNT["name"], "configMap": {"name": connections_map(config)}}
 
 
 def legacy_keys(config: StackConfig) -> list[Object]:

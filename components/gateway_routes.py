@@ -9,6 +9,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service, VolumeArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
+from components.connections import hook_env, script
 from components.content import config_map
 from components.pods import (
     RESTRICTED,
@@ -32,8 +33,11 @@ from render.document import content_hash, to_yaml
 from render.litellm import litellm
 from render.smoke import gateway_expectation
 
+FOLDER = "/etc/litellm"
+"""Where a gateway of our own has its document."""
 KEEP_ALIVE_SECONDS = 75
-"""Longer than chat clients keep idle connections: LibreChat's undici 4 s, httpx 5 s, nginx in between 60 s."""
+"""Where LiteLLM keeps connections, as old ones do: longer than chat clients keep idle ones: LibreChat's undici 4 s,
+httpx 5 s, nginx in between 60 s."""
 ALL_AT_ONCE = "100%"
 """How many new pods may stand beside the old ones: a change, and a way back, takes one start however many there are."""
 KEY_ANNOTATION = "llama-chat/master-key-version"
@@ -77,7 +81,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             config.gateway.config_map,
             namespace=self._namespace,
             app=app,
-            data={"config.yaml": to_yaml(litellm(config))},
+            data={"config.yaml": to_yaml(litellm(config)), **script()},
             parent=self,
         )
         candidate = self._candidate(config, files, (*args.after, files_map))
@@ -193,17 +197,18 @@ def litellm_container(config: StackConfig, *env: EnvVarArgsDict) -> ContainerArg
     return {
         "name": "litellm",
         "image": config.images.litellm,
-        "args": ["--config", "/etc/litellm/config.yaml", "--port", str(port)],
+        "args": ["--config", f"{FOLDER}/config.yaml", "--port", str(port)],
         "env": [
             *secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
             {"name": "LITELLM_LOCAL_MODEL_COST_MAP", "value": "True"},  # else it waits for a download at each start
             SCRATCH_HOME,
+            *cast("list[EnvVarArgsDict]", hook_env(FOLDER)),
             *env,
         ],
         "ports": [{"name": "http", "container_port": port}],
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
         "security_context": RESTRICTED,
-        "volume_mounts": [SCRATCH_MOUNT, {"name": "config", "mount_path": "/etc/litellm"}],
+        "volume_mounts": [SCRATCH_MOUNT, {"name": "config", "mount_path": FOLDER}],
     }
 
 

@@ -165,6 +165,6 @@ def _left(kept: list[Object], kube: Kube) -> Iterator[str]:
         yield f"claims stay, with the models on them: `{kubectl} {inside} delete pvc {claims}` deletes them"
     if nodes := " ".join(names.get("NodePatch", ())):
         yield f"nodes keep their label: `{kubectl} label node {nodes} {ROLE_LABEL}-` takes it off"
-    for kind in ("Secret", "Namespace"):
+    for kind in ("ConfigMap", "Secret", "Namespace"):
         for name in names.get(kind, ()):
             yield f"{kind} {name} stays"

@@ -18,6 +18,10 @@ from tests.components.adopted import LITELLM, adopting, litellm_container, live_
 from tests.components.manifests import ROOT
 from tests.components.recorder import Recorder, Registered, record
 
+HOOK = [
+    {"name": "PYTHONPATH", "value": "/llama-chat"},
+    {"name": "LITELLM_WORKER_STARTUP_HOOKS", "value": "llama_chat_connections:close_each"},
+]
 LEGACY_KEY = {"name": "LEGACY_KEY_1", "valueFrom": {"secretKeyRef": {"name": "legacy-keys", "key": "LEGACY_KEY_1"}}}
 OUTSIDE_PARALLEL = ["test", "cutover", "frontend", "done"]
 
@@ -166,7 +170,7 @@ def test_the_longest_request_ends_before_the_adopted_pod_does() -> None:
 def test_only_what_is_ours_of_the_container_is_stated() -> None:
     config = adopting()
     stated = server(patched(config))
-    assert set(stated) == {"name", "env", "lifecycle", "readinessProbe"}
+    assert set(stated) == {"name", "env", "lifecycle", "readinessProbe", "volumeMounts"}
     assert stated["name"] == "litellm"
     assert stated["env"] == [
         # in the live order, in which Pulumi compares them
@@ -175,8 +179,28 @@ def test_only_what_is_ours_of_the_container_is_stated() -> None:
         {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": str(longest_request(config))},
         {"name": "KEEPALIVE_TIMEOUT", "value": "75"},
         LEGACY_KEY,
+        *HOOK,
     ]
     assert stated["readinessProbe"]["httpGet"] == {"path": "/health/readiness", "port": 8000}
+
+
+def test_the_adopted_pods_have_our_script_beside_their_own_volumes_and_it_outlives_the_stack() -> None:
+    recorder = gateway(adopting())
+    spec = recorder.one("DeploymentPatch", "gateway-deployment")["spec"]
+    ours = {"name": "llama-chat", "configMap": {"name": "llm-gateway-connections"}}
+    # in the live order too
+    assert spec["template"]["spec"]["volumes"] == [{"name": "config"}, {"name": "cache"}, {"name": "tmp"}, ours]
+    assert server(spec)["volumeMounts"] == [
+        {"name": "config", "mountPath": "/app/config.yaml"},
+        {"name": "cache", "mountPath": "/cache"},
+        {"name": "llama-chat", "mountPath": "/llama-chat"},
+    ]
+    script = one(recorder, "ConfigMap", "gateway-connections")
+    assert script.inputs["metadata"]["name"] == "llm-gateway-connections"
+    assert set(script.inputs["data"]) == {"llama_chat_connections.py"}
+    assert script.stated["retain_on_delete"] is True
+    for kind in ("smoke", "drain"):
+        assert script.name in one(recorder, "Job", kind).after
 
 
 def test_a_hook_a_probe_and_a_longer_grace_period_of_its_own_stay() -> None:
@@ -186,7 +210,7 @@ def test_a_hook_a_probe_and_a_longer_grace_period_of_its_own_stay() -> None:
     own: dict[str, Any] = {"lifecycle": {"preStop": {"httpGet": {"port": 1}}}, "readinessProbe": {"exec": {}}}
     litellm_container(live).update(own)
     spec = patched(adopting(gateway=live))
-    assert set(server(spec)) == {"name", "env"}
+    assert set(server(spec)) == {"name", "env", "volumeMounts"}
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 7200
     assert spec["minReadySeconds"] == 5
 
@@ -268,7 +292,8 @@ def test_the_candidate_is_the_adopted_pod_and_nobodys_server() -> None:
         key: live[key] for key in ("image", "args", "envFrom")
     }
     assert not {"livenessProbe", "readinessProbe", "ports", "lifecycle"} & {*litellm, *proxy}
-    assert litellm["env"] == [*live["env"], LEGACY_KEY]
+    assert litellm["env"] == [*live["env"], LEGACY_KEY, *HOOK]
+    assert litellm["volumeMounts"][-1] == {"name": "live-llama-chat", "mountPath": "/llama-chat"}
 
 
 def volumes(recorder: Recorder) -> dict[str, Any]:

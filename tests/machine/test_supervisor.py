@@ -48,6 +48,8 @@ def watch(folder: Path, stages: list[list[Daemon]], until: Callable[[dict[str, A
             return known
         finally:
             running.cancel()
+            # the loop is about to close the descriptor that a signal is told to
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
             for pid in (state["pid"] for state in json.loads(status.read_text()).values() if state["pid"]):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

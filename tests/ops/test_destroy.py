@@ -1,7 +1,5 @@
 """The gate, and a stack's end, with the real Pulumi on a small program."""
 
-import os
-import subprocess
 from base64 import b64encode
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,12 +11,10 @@ from typing import Any
 import pytest
 
 from config.errors import Problem, UserError
-from local.toolchain import ensure
 from ops import destroy as command
 from ops import verify
 from ops.destroy import destroy
 from ops.hold import put_hold
-from ops.stack import ROOT
 from tests.ops.adoptable import KEY, Cluster
 from tests.ops.migrating import NAME, Migrating, at_hand, made
 from tests.ops.tiny_stack import environment
@@ -80,9 +76,7 @@ def stack(grown: Migrating, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _set(patch: pytest.MonkeyPatch, place: Path) -> None:
-    uv = subprocess.run(["sh", ROOT / "local" / "bootstrap-uv.sh"], check=True, capture_output=True, text=True)
-    path = f"{ensure('pulumi').env()['PATH']}{os.pathsep}{Path(uv.stdout).parent}"
-    for name, value in {**environment(place / "backend"), "UV": uv.stdout.strip(), "PATH": path}.items():
+    for name, value in environment(place / "backend").items():
         patch.setenv(name, value)
     at_hand(patch, place / "repository")
 

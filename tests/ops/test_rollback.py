@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +9,12 @@ import pytest
 import yaml
 
 from config.errors import UserError
-from local.toolchain import ensure
 from ops import history, hold, rollback
 from ops.choice import choose, local_time
 from ops.engine import Engine
 from ops.history import rollback_message
 from ops.hold import lift, put_hold, read_hold
 from ops.rollback import Restored, Wishes
-from ops.stack import ROOT
 from ops.updates import show_history
 from tests.ops.tiny_stack import NAME, Tiny, again, edit, environment, files, leave_pending, made, state
 
@@ -45,9 +41,7 @@ def tiny(grown: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 
 
 def _set(patch: pytest.MonkeyPatch, backend: Path) -> None:
-    uv = subprocess.run(["sh", ROOT / "local" / "bootstrap-uv.sh"], check=True, capture_output=True, text=True)
-    path = f"{ensure('pulumi').env()['PATH']}{os.pathsep}{Path(uv.stdout).parent}"
-    for name, value in {**environment(backend), "UV": uv.stdout.strip(), "PATH": path}.items():
+    for name, value in environment(backend).items():
         patch.setenv(name, value)
 
 

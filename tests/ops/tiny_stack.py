@@ -1,16 +1,19 @@
 """A stack of the tests' own: a git repository with a small Pulumi program, its state in a folder, and its history."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from local.toolchain import ensure
 from ops.engine import Engine
 from ops.history import Record, read_history
 from ops.rollback import Look, Restored, Wishes, roll_back
@@ -121,8 +124,11 @@ class Tiny:
 
 
 def environment(backend: Path) -> dict[str, str]:
-    """What Pulumi and uv are told: no network, this Python, a state of the test's own."""
+    """Where Pulumi and uv are, and what they are told: no network, this Python, a state of the test's own."""
+    uv = _uv()
     return {
+        "UV": uv,
+        "PATH": os.pathsep.join((ensure("pulumi").env()["PATH"], str(Path(uv).parent))),
         "PULUMI_BACKEND_URL": f"file://{backend}",
         "PULUMI_CONFIG_PASSPHRASE": "first",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
@@ -131,6 +137,15 @@ def environment(backend: Path) -> dict[str, str]:
         "UV_NO_DEFAULT_GROUPS": "1",
         "UV_PYTHON": sys.executable,
     }
+
+
+@cache
+def _uv() -> str:
+    """uv, with pip in its cache: Pulumi runs it to list a program's packages, and finds it there offline."""
+    script = ["sh", str(ROOT / "local" / "bootstrap-uv.sh")]
+    uv = subprocess.run(script, check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([uv, "tool", "run", "pip", "--version"], check=True, capture_output=True)
+    return uv
 
 
 def made(place: Path) -> Tiny:
