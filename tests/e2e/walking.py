@@ -30,8 +30,8 @@ OURS = {
 }
 MOVED = {**OURS, **{old: OURS[new] for old, new in LEGACY.items()}}
 """Who answers each name from cutover on."""
-HELD_SECONDS = 30
-"""How long a pod that was told to end may still take requests along kept connections."""
+STOPPING_SECONDS = 15
+"""How long a pod that was told to end may still take requests, until no node sends it any."""
 RECORDS = "LLAMA_CHAT_RECORD"
 """Where this variable is set, as `make test-full` does, what was seen is written into docs/."""
 Row = tuple[object, ...]
@@ -87,12 +87,9 @@ class Walk:
         sys.stdout.flush()
 
     def stay(self, phase: str, seconds: float) -> None:
-        """Let users ask in a phase, and see that the right backend answers each name.
-
-        A gateway's old pods answer those whose connections they hold until these end: so long it may take.
-        """
+        """Let users ask in a phase, and see that the right backend answers each name, old pods aside."""
         expected = VLLM if phase in {"parallel", "test"} else MOVED
-        deadline = time.monotonic() + HELD_SECONDS
+        deadline = time.monotonic() + STOPPING_SECONDS
         while True:
             since = time.monotonic()
             time.sleep(seconds)
