@@ -14,17 +14,19 @@ from local.system import answer
 from local.uv import uv_command
 
 HOME = "/opt/litellm"
-"""Where the packages lie: PYTHONPATH of the image."""
+"""Where the packages lie; PYTHONPATH, which LiteLLM's own image leaves free, is not needed."""
 ENTRYPOINT = "docker/prod_entrypoint.sh"
 """As in LiteLLM's own image, below its working directory `/app`."""
 
-_RECIPE = 1
+_RECIPE = 2
 """Raise it when the code below makes something else of the same packages."""
 _PROJECT = Path(__file__).parents[2]
 # 210 MB for exporters of spend data and for AWS; LiteLLM imports them only where a config asks for those.
 _LEFT_OUT = ("boto3", "botocore", "s3transfer", "polars", "polars-runtime-32")
 _GLIBC = "manylinux_2_36"
 """The newest wheels that the base's glibc loads."""
+_FOUND = f"/usr/local/lib/python{PYTHON.rpartition('.')[0]}/dist-packages"
+"""Where Debian's Python looks for packages."""
 _COMMAND = b"#!/usr/bin/python3\nfrom litellm import run_server\n\nrun_server()\n"
 _ENTRYPOINT_SCRIPT = b'#!/bin/sh\nexec litellm "$@"\n'
 
@@ -40,6 +42,7 @@ def gateway() -> Layer:
         compile_python(rootfs, HOME)
         write_file(root, "/usr/local/bin/litellm", _COMMAND)
         write_file(root, f"/app/{ENTRYPOINT}", _ENTRYPOINT_SCRIPT)
+        write_file(root, f"{_FOUND}/litellm.pth", f"{HOME}\n".encode())
         (root / "opt").mkdir()
         (rootfs / HOME[1:]).rename(root / HOME[1:])
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from local.images.gateway import ENTRYPOINT, HOME, gateway
+from local.images.gateway import ENTRYPOINT, gateway
 from local.images.oci import Image
 from local.images.rootfs import base
 from local.images.store import files_layer
@@ -42,7 +42,6 @@ def catalog(tools: Tools) -> tuple[Image, ...]:
             layers=(*python.layers, gateway()),
             entrypoint=(ENTRYPOINT,),
             cmd=("--port", "4000"),
-            env=(*_ENV, f"PYTHONPATH={HOME}"),
             workdir="/app",
         ),
     )
