@@ -5,11 +5,10 @@ from typing import cast
 
 import pulumi
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import ConfigMap
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
-from components.connections import hook_env, script
+from components.connections import hook_env, hook_files
 from components.content import config_map
 from components.gateway_routes import (
     ALL_AT_ONCE,
@@ -24,21 +23,21 @@ from components.gateway_routes import (
 )
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
 from components.patches import config_map_patch, deployment_patch, left_in_place
-from components.pods import metadata, secret_env, timeouts
+from components.pods import secret_env, timeouts
 from components.rollout import rolled_out
 from components.script_job import Script, script_job
 from components.smoke_test import SmokeTest
 from config.legacy import FIELD_MANAGER
 from config.model import StackConfig
-from render.document import content_hash
+from render.document import content_hash, content_name
 from render.litellm import gateway_text
 
 DRAINS = "llama-chat/drains"
 """The annotation of the gateway's pods that drain; its value is the hash of what they were made of."""
 PROGRESS_SECONDS = 600
 """Kubernetes' own default of `progressDeadlineSeconds`."""
-SCRIPT_MOUNT = {"name": "llama-chat", "mountPath": "/llama-chat"}
-"""Where the adopted pods have our script."""
+HOOK_MOUNT = {"name": "llama-chat", "mountPath": "/llama-chat"}
+"""Where the adopted pods have our hook."""
 SERVERS_THAT_CUT = ("--run_gunicorn", "--run_hypercorn", "--run_granian")
 PATIENCE_SECONDS = 120
 """How long a handover waits for a moment in which an old pod answers nothing; after that it ends its connections."""
@@ -68,12 +67,14 @@ class AdoptedGateway(pulumi.ComponentResource):
         super().__init__("llama-chat:gateway:AdoptedGateway", name, None, opts)
         config, gateway = args.config, args.config.gateway
         self._name, self._args, self._text = name, args, gateway_text(config)
-        self._script = ConfigMap(
-            f"{name}-connections",
-            metadata=metadata(config.cluster.namespace, connections_map(config), gateway.deployment),
-            data=script(),
+        _, self._hook = config_map(
+            _connections(config),
+            namespace=config.cluster.namespace,
+            app=gateway.deployment,
+            data=hook_files(),
+            parent=self,
             # the gateway's pods, which outlive the stack, mount it
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+            retained=True,
         )
         warn_of_servers_that_cut(config)
         workers = LegacyWorkers(f"{name}-legacy", LegacyWorkersArgs(config=config), pulumi.ResourceOptions(parent=self))
@@ -98,7 +99,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             data={gateway.config_key: self._text},
             parent=self,
         )
-        test = candidate_test(config, adopted_candidate(config, files), (*after, files_map, self._script))
+        test = candidate_test(config, adopted_candidate(config, files), (*after, files_map, self._hook))
         return SmokeTest(*test, pulumi.ResourceOptions(parent=self)).job
 
     def _routes(self, *after: pulumi.Resource) -> pulumi.Resource:
@@ -122,7 +123,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             spec=_annotated(patch, {KEY_ANNOTATION: version} if version else {}),
             opts=left_in_place(
                 self,
-                after=[*after, self._handover(config, patch, (*after, self._script))],
+                after=[*after, self._handover(config, patch, (*after, self._hook))],
                 protect=config.migration.phase != "parallel",
                 timeouts=timeouts(seconds, drain=drain_seconds(config)),
             ),
@@ -153,7 +154,7 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
     template = {
         "terminationGracePeriodSeconds": grace,
         "containers": containers,
-        "volumes": [*volumes, script_volume(config)],
+        "volumes": [*volumes, hook_volume(config)],
     }
     return {
         "replicas": config.gateway_pods,
@@ -162,7 +163,7 @@ def gateway_patch(config: StackConfig, text: str) -> Object:
         **{name: spec[name] for name in ("minReadySeconds",) if spec.get(name)},
         "progressDeadlineSeconds": spec.get("progressDeadlineSeconds", PROGRESS_SECONDS),
         "template": {
-            "metadata": {"annotations": {DRAINS: content_hash([text, template, script()])}},
+            "metadata": {"annotations": {DRAINS: content_hash([text, template])}},
             "spec": template,
         },
     }
@@ -173,13 +174,15 @@ def _drained(config: StackConfig, server: Object) -> Object:
     named = {"name": server["name"], "env": [{"name": it["name"]} for it in server.get("env", ())]}
     stated = with_env(named, *cast("list[Object]", connection_env(config)), *hooked(config, server))
     mounts = [{"name": it["name"], "mountPath": it["mountPath"]} for it in server.get("volumeMounts", ())]
-    stated["volumeMounts"] = [*mounts, SCRIPT_MOUNT]
+    stated["volumeMounts"] = [*mounts, HOOK_MOUNT]
     if "preStop" not in server.get("lifecycle", {}):
         stated["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}}
     if "readinessProbe" not in server:
         # without one a pod gets requests before it listens
-        probe = {"httpGet": {"path": "/health/readiness", "port": _port(config)}}
-        stated["readinessProbe"] = {**probe, "periodSeconds": 2, "timeoutSeconds": 5}
+        probe = {"httpGet": {"path": "/health/readiness", "port": _port(config), "scheme": "HTTP"}}
+        seconds = {"periodSeconds": 2, "timeoutSeconds": 5}
+        # as with the hook's volume
+        stated["readinessProbe"] = {**probe, **seconds, "successThreshold": 1, "failureThreshold": 3}
     return stated
 
 
@@ -187,31 +190,36 @@ def adopted_candidate(config: StackConfig, files: str) -> Candidate:
     """The adopted pod with the new document, as sidecars of the smoke test."""
     gateway, pod = config.gateway, pod_spec(config.adopted.gateway)
     server = _server(config)
-    mounted = {**server, "volumeMounts": [*server.get("volumeMounts", ()), SCRIPT_MOUNT]}
-    around = {**pod, "volumes": [*pod.get("volumes", ()), script_volume(config)]}
+    mounted = {**server, "volumeMounts": [*server.get("volumeMounts", ()), HOOK_MOUNT]}
+    around = {**pod, "volumes": [*pod.get("volumes", ()), hook_volume(config)]}
     containers = copied(around, with_env(mounted, *hooked(config, server)))
     return Candidate(
         containers=containers,
         volumes=copied_volumes(around, gateway.config_map, gateway.config_key, files),
-        content=content_hash([containers, script()]),
+        content=content_hash([containers, hook_files()]),
         port=_port(config),
         pod=around_a_copy(pod, list(config.pull_secrets)),
     )
 
 
 def hooked(config: StackConfig, server: Object) -> list[Object]:
-    """The adopted keys, and what has LiteLLM call our script at its start."""
-    return [*legacy_keys(config), *hook_env(SCRIPT_MOUNT["mountPath"], server.get("env", ()))]
+    """The adopted keys, and what has LiteLLM call our hook at its start."""
+    hook = hook_env(HOOK_MOUNT["mountPath"], server.get("env", ())) if config.gateway.close_connections else []
+    return [*legacy_keys(config), *hook]
 
 
-def connections_map(config: StackConfig) -> str:
-    """The ConfigMap with that script."""
+def hook_volume(config: StackConfig) -> Object:
+    """The hook as a volume of the adopted pods.
+
+    Its mode is Kubernetes' own default. It is stated, since what a patch leaves to a default is nobody's: it would be
+    taken for the adopted pods' own.
+    """
+    files = {"name": content_name(_connections(config), hook_files()), "defaultMode": 0o644}
+    return {"name": HOOK_MOUNT["name"], "configMap": files}
+
+
+def _connections(config: StackConfig) -> str:
     return f"{config.gateway.deployment}-connections"
-
-
-def script_volume(config: StackConfig) -> Object:
-    """The same as a volume of the adopted pods."""
-    return {"name": SCRIPT_MOUNT["name"], "configMap": {"name": connections_map(config)}}
 
 
 def legacy_keys(config: StackConfig) -> list[Object]:

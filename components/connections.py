@@ -9,7 +9,7 @@ _SCRIPT = "llama_chat_connections.py"
 _PATH, _HOOKS = "PYTHONPATH", "LITELLM_WORKER_STARTUP_HOOKS"
 
 
-def script() -> dict[str, str]:
+def hook_files() -> dict[str, str]:
     """What LiteLLM calls at its start, by file name."""
     return scripts(_SCRIPT)
 
@@ -17,13 +17,14 @@ def script() -> dict[str, str]:
 def hook_env(folder: str, theirs: Iterable[dict[str, Any]] = ()) -> list[dict[str, str]]:
     """The variables with which LiteLLM finds the script in a folder and calls it, before what `theirs` have in them.
 
-    None where one of theirs is read from elsewhere. LiteLLM of before March 2026 knows no such hook: it ignores them.
+    None where one of theirs is read from elsewhere. A LiteLLM older than March 2026 ignores them.
     """
     wanted = {_PATH: (folder, ":"), _HOOKS: (f"{_SCRIPT.removesuffix('.py')}:close_each", ",")}
     found = {it["name"]: it for it in theirs if it["name"] in wanted}
     if any("valueFrom" in it for it in found.values()):
         return []
-    had = {name: it.get("value", "") for name, it in found.items()}
-    return [
-        {"name": name, "value": sign.join(filter(None, (ours, had.get(name))))} for name, (ours, sign) in wanted.items()
-    ]
+    made: list[dict[str, str]] = []
+    for name, (ours, sign) in wanted.items():
+        had = found.get(name, {}).get("value", "").split(sign)
+        made.append({"name": name, "value": sign.join((ours, *(it for it in had if it not in {"", ours})))})
+    return made

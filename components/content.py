@@ -18,10 +18,13 @@ LIMIT_BYTES = 1024 * 1024
 """The most that a ConfigMap may hold (https://kubernetes.io/docs/concepts/configuration/configmap/)."""
 
 
-def config_map(
-    name: str, *, namespace: str, app: str, data: Mapping[str, str], parent: pulumi.Resource
+def config_map(  # noqa: PLR0913 - an object's identity, content and place
+    name: str, *, namespace: str, app: str, data: Mapping[str, str], parent: pulumi.Resource, retained: bool = False
 ) -> tuple[str, ConfigMap]:
-    """Make the ConfigMap and return its full name with it; RunError when it passes the API server's limit."""
+    """Make the ConfigMap and return its full name with it; RunError when it passes the API server's limit.
+
+    A `retained` one outlives the stack, and may be there before it.
+    """
     size = sum(len(key) + len(text.encode()) for key, text in data.items())
     if size > LIMIT_BYTES:
         remedy = f"a ConfigMap holds at most {LIMIT_BYTES} bytes: list fewer models, or split the pool in two"
@@ -29,10 +32,10 @@ def config_map(
     full_name = content_name(name, data)
     made = ConfigMap(
         full_name,
-        metadata=metadata(namespace, full_name, app),
+        metadata=metadata(namespace, full_name, app, {"pulumi.com/patchForce": "true"} if retained else None),
         immutable=True,
         data=dict(data),
-        opts=pulumi.ResourceOptions(parent=parent),
+        opts=pulumi.ResourceOptions(parent=parent, retain_on_delete=retained or None),
     )
     return full_name, made
 

@@ -17,7 +17,7 @@ from render.librechat import frontend_text
 
 READ = "llama-chat/librechat"
 """The annotation of LibreChat's pods: the hash of the document that they have read, where it is not the adopted one."""
-LIBRECHAT_START_SECONDS = 300
+ROLLED_SECONDS = SCHEDULING_SECONDS + 300
 """What LibreChat may take until it is ready."""
 
 
@@ -37,6 +37,8 @@ class FrontendConfig(pulumi.ComponentResource):
     LibreChat, which reads it at its start alone, is then rolled in the way that it has.
     """
 
+    patched: tuple[pulumi.Resource, ...] = ()
+    """Of an adopted one: its document, and what has it read that."""
     last: tuple[pulumi.Resource, ...]
     """Once these stand, users are shown the phase's names."""
 
@@ -45,7 +47,11 @@ class FrontendConfig(pulumi.ComponentResource):
         config, frontend = args.config, args.config.frontend
         text = frontend_text(config)
         if frontend.mode == "adopt":
-            self.last = self._patched(name, args, text)
+            self.patched = self._patched(name, args, text)
+            stated = {frontend.deployment: frontend_patch(config, text)}
+            waiting = f"{frontend.deployment}-rollout"
+            rolled = rolled_out(waiting, config, stated, ROLLED_SECONDS, parent=self, after=self.patched)
+            self.last = (*self.patched, rolled)
         else:
             ours = ConfigMap(
                 f"{name}-librechat",
@@ -59,7 +65,6 @@ class FrontendConfig(pulumi.ComponentResource):
     def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> tuple[pulumi.Resource, ...]:
         config, frontend = args.config, args.config.frontend
         protect = config.migration.phase != "parallel"
-        stated, seconds = frontend_patch(config, text), SCHEDULING_SECONDS + LIBRECHAT_START_SECONDS
         made = config_map_patch(
             f"{name}-routes",
             namespace=config.cluster.namespace,
@@ -71,11 +76,10 @@ class FrontendConfig(pulumi.ComponentResource):
             f"{name}-deployment",
             namespace=config.cluster.namespace,
             deployment=frontend.deployment,
-            spec=stated,
-            opts=left_in_place(self, after=[made], protect=protect, timeouts=timeouts(seconds)),
+            spec=frontend_patch(config, text),
+            opts=left_in_place(self, after=[made], protect=protect, timeouts=timeouts(ROLLED_SECONDS)),
         )
-        waiting = f"{frontend.deployment}-rollout"
-        return made, rolled_out(waiting, config, {frontend.deployment: stated}, seconds, parent=self, after=[patched])
+        return made, patched
 
 
 def frontend_patch(config: StackConfig, text: str) -> Object:

@@ -9,7 +9,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service, VolumeArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.connections import hook_env, script
+from components.connections import hook_env, hook_files
 from components.content import config_map
 from components.pods import (
     RESTRICTED,
@@ -36,8 +36,8 @@ from render.smoke import gateway_expectation
 FOLDER = "/etc/litellm"
 """Where a gateway of our own has its document."""
 KEEP_ALIVE_SECONDS = 75
-"""Where LiteLLM keeps connections, as old ones do: longer than chat clients keep idle ones: LibreChat's undici 4 s,
-httpx 5 s, nginx in between 60 s."""
+"""For a LiteLLM that keeps connections all the same; chat clients keep idle ones for less than that (LibreChat's undici
+4 s, httpx 5 s, nginx in between 60 s)."""
 ALL_AT_ONCE = "100%"
 """How many new pods may stand beside the old ones: a change, and a way back, takes one start however many there are."""
 KEY_ANNOTATION = "llama-chat/master-key-version"
@@ -81,7 +81,7 @@ class GatewayRoutes(pulumi.ComponentResource):
             config.gateway.config_map,
             namespace=self._namespace,
             app=app,
-            data={"config.yaml": to_yaml(litellm(config)), **script()},
+            data={"config.yaml": to_yaml(litellm(config)), **hook_files()},
             parent=self,
         )
         candidate = self._candidate(config, files, (*args.after, files_map))
@@ -120,7 +120,8 @@ class GatewayRoutes(pulumi.ComponentResource):
         container = litellm_container(config)
         # a sidecar: it starts first, and ends when the test does
         candidate: ContainerArgsDict = {**container, "restart_policy": "Always"}
-        ours = Candidate([candidate], [config_volume("config", files)], content_hash(container), config.gateway.port)
+        content, volume = content_hash([container, hook_files()]), config_volume("config", files)
+        ours = Candidate([candidate], [volume], content, config.gateway.port)
         return SmokeTest(*candidate_test(config, ours, after), pulumi.ResourceOptions(parent=self)).job
 
 
@@ -202,7 +203,7 @@ def litellm_container(config: StackConfig, *env: EnvVarArgsDict) -> ContainerArg
             *secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
             {"name": "LITELLM_LOCAL_MODEL_COST_MAP", "value": "True"},  # else it waits for a download at each start
             SCRATCH_HOME,
-            *cast("list[EnvVarArgsDict]", hook_env(FOLDER)),
+            *cast("list[EnvVarArgsDict]", hook_env(FOLDER) if config.gateway.close_connections else ()),
             *env,
         ],
         "ports": [{"name": "http", "container_port": port}],
@@ -228,7 +229,8 @@ def gateway_container(config: StackConfig) -> ContainerArgsDict:
 def connection_env(config: StackConfig) -> list[EnvVarArgsDict]:
     """When LiteLLM's server closes connections: none before its answer, and no idle one before its client does.
 
-    A request that goes out while the server closes an idle connection is lost; by default it does so after 5 s.
+    A request that goes out while the server closes an idle connection is lost; by default it does so after 5 s. Where
+    each answer ends its connection, none is idle.
     """
     seconds = {"GRACEFUL_SHUTDOWN_TIMEOUT": longest_request(config), "KEEPALIVE_TIMEOUT": KEEP_ALIVE_SECONDS}
     return [{"name": name, "value": str(value)} for name, value in seconds.items()]

@@ -24,7 +24,8 @@ def rolled_out(  # noqa: PLR0913 - an object's identity, content and place
 ) -> Job:
     """A Job that ends once each Deployment has all its pods, of its newest template; it fails after so many `seconds`.
 
-    `stated` is what we patched in each one's `spec`: another patch is another Job.
+    `stated` is what we patched in each one's `spec`: another patch is another Job. What is not known before the update,
+    as the version of a master key, is not in it: such a change alone is left to Pulumi's wait.
     """
     deployments = {deployment: content_hash(spec) for deployment, spec in stated.items()}
     script = Script(

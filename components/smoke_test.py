@@ -39,6 +39,9 @@ READABLE: list[PolicyRuleArgsDict] = [
 ]
 """What the script may look at: the pods under test and their logs, and what earlier tests found."""
 
+SPARE_SECONDS = 60
+"""What the Job may take beside the script, whose verdict is the one to be shown."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SmokeTestArgs:
@@ -84,7 +87,7 @@ class SmokeTest(pulumi.ComponentResource):
             name,
             namespace=namespace,
             pod=smoke_pod(name, args, files),
-            deadline_seconds=args.seconds + 60,
+            deadline_seconds=args.seconds + SPARE_SECONDS,
             parent=self,
             after=[*args.after, *access, files_map],
             # what is not ours may hold keys in plain
@@ -98,6 +101,7 @@ def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
     command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json", "--test", name]
     mounts = {"smoke": "/smoke", "account": ACCOUNT}
     script = script_container("smoke", args.config.images.python, command, mounts, args.env)
+    account = account_volume("account", args.seconds + SPARE_SECONDS)
     pod: PodSpecArgsDict = {
         "service_account_name": name,
         "automount_service_account_token": False,
@@ -105,7 +109,7 @@ def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
         "image_pull_secrets": pull_secrets(args.config.pull_secrets),
         "init_containers": list(args.candidate),
         "containers": [script],
-        "volumes": [SCRATCH, config_volume("smoke", files), account_volume("account", args.seconds), *args.volumes],
+        "volumes": [SCRATCH, config_volume("smoke", files), account, *args.volumes],
     }
     if args.candidate_pod:
         script["security_context"] = UNPRIVILEGED

@@ -40,6 +40,8 @@ def user_side(
 
     if config.frontend.mode == "adopt" and config.migration.phase in LISTED_FIRST:
         listed = frontend()
-        return (*gateway(*listed.last).last, *listed.last)
+        # a LibreChat that does not get ready must not bar the way back
+        before = listed.patched if config.migration.phase == "parallel" else listed.last
+        return (*gateway(*before).last, *listed.last)
     routed = gateway()
     return (*routed.last, *frontend(routed.ready).last)

@@ -282,6 +282,11 @@ class Gateway(Frozen):
     port: int = Field(default=4000, ge=1, le=65535, description="the Service's port")
     replicas: int = Field(default=2, ge=1, description="pods; with one alone a node's drain interrupts users")
     master_key_secret: SecretKey = Field(description="Secret with LiteLLM's master key")
+    close_connections: bool = Field(
+        default=True,
+        description="each answer ends its connection, by a hook that LiteLLM calls at its start: on one that a client "
+        "keeps, a pod that ends may lose a request; false where the image cannot have the hook (PYTHONPATH)",
+    )
 
 
 class Frontend(Frozen):

@@ -76,10 +76,8 @@ def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Con
     if adopting:
         _require_answers(stack, kube)
     say(f"stack {name} is gone; its history stays, and `make up STACK={name}` would make it anew")
-    for line in _left(kept, kube):
+    for line in (*_left(kept, kube), *_needed(kept, stack.config)):
         say(line)
-    if patched and stack.config.legacy.keys:
-        say(f"the gateway needs Secret {stack.config.legacy.keys_secret} from now on: its document refers to it")
 
 
 def _resources(stack: str, folder: Path) -> list[Object]:
@@ -155,6 +153,15 @@ def _require_answers(stack: Stack, kube: Kube) -> None:
     say(f"the adopted gateway answers, and lists {', '.join(names)}")
 
 
+def _needed(kept: list[Object], config: StackConfig) -> Iterator[str]:
+    """What the adopted gateway cannot do without."""
+    for it in kept:
+        if it["type"].endswith(":ConfigMap"):
+            yield f"the gateway needs ConfigMap {it['inputs']['metadata']['name']} from now on: its pods mount it"
+    if any(it["type"].endswith(PATCHES) for it in kept) and config.legacy.keys:
+        yield f"the gateway needs Secret {config.legacy.keys_secret} from now on: its document refers to it"
+
+
 def _left(kept: list[Object], kube: Kube) -> Iterator[str]:
     """What stays in the cluster, and how it goes too."""
     names: dict[str, list[str]] = {}
@@ -165,6 +172,6 @@ def _left(kept: list[Object], kube: Kube) -> Iterator[str]:
         yield f"claims stay, with the models on them: `{kubectl} {inside} delete pvc {claims}` deletes them"
     if nodes := " ".join(names.get("NodePatch", ())):
         yield f"nodes keep their label: `{kubectl} label node {nodes} {ROLE_LABEL}-` takes it off"
-    for kind in ("ConfigMap", "Secret", "Namespace"):
+    for kind in ("Secret", "Namespace"):
         for name in names.get(kind, ()):
             yield f"{kind} {name} stays"

@@ -33,10 +33,9 @@ def wait_for(plan: dict[str, Any], cluster: Cluster, run: Run) -> str:
             if found is None:
                 raise Failure(f"namespace {plan['namespace']} has no Deployment {name}: bring it back")
             if not run.pause():
-                ready = found.get("status", {}).get("availableReplicas", 0)
-                replicas = found["spec"]["replicas"]
+                replicas, new = found["spec"]["replicas"], available_new(found)
                 remedy = f"look at its pods: kubectl -n {plan['namespace']} describe deployment {name}"
-                raise Failure(f"{name}: of {replicas} pods {ready} are there after {plan['seconds']} s: {remedy}")
+                raise Failure(f"{name}: of {replicas} new pods {new} are there after {plan['seconds']} s: {remedy}")
     return f"ok: {', '.join(plan['deployments'])} at full strength"
 
 
@@ -48,10 +47,17 @@ def stands(deployment: Object) -> bool:
     return seen and counts == [deployment["spec"]["replicas"]] * 3
 
 
+def available_new(deployment: Object) -> int:
+    """How many pods of the newest template answer, at least: the others that do may be old ones."""
+    status = deployment.get("status", {})
+    old = status.get("replicas", 0) - status.get("updatedReplicas", 0)
+    return max(0, status.get("availableReplicas", 0) - old)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description="Waits until Deployments stand as they are wanted.")
-    parser.add_argument("--config", type=Path, required=True, help="JSON of the record")
+    parser.add_argument("--config", type=Path, required=True, help="JSON: namespace, seconds, deployments")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     run, status = Run(), 1

@@ -181,13 +181,15 @@ def test_only_what_is_ours_of_the_container_is_stated() -> None:
         LEGACY_KEY,
         *HOOK,
     ]
-    assert stated["readinessProbe"]["httpGet"] == {"path": "/health/readiness", "port": 8000}
+    assert stated["readinessProbe"]["httpGet"] == {"path": "/health/readiness", "port": 8000, "scheme": "HTTP"}
 
 
 def test_the_adopted_pods_have_our_script_beside_their_own_volumes_and_it_outlives_the_stack() -> None:
     recorder = gateway(adopting())
     spec = recorder.one("DeploymentPatch", "gateway-deployment")["spec"]
-    ours = {"name": "llama-chat", "configMap": {"name": "llm-gateway-connections"}}
+    script = one(recorder, "ConfigMap", "gateway-connections")
+    # what is left to a default would be taken for the adopted pods' own
+    ours = {"name": "llama-chat", "configMap": {"name": script.name, "defaultMode": 420}}
     # in the live order too
     assert spec["template"]["spec"]["volumes"] == [{"name": "config"}, {"name": "cache"}, {"name": "tmp"}, ours]
     assert server(spec)["volumeMounts"] == [
@@ -195,12 +197,17 @@ def test_the_adopted_pods_have_our_script_beside_their_own_volumes_and_it_outliv
         {"name": "cache", "mountPath": "/cache"},
         {"name": "llama-chat", "mountPath": "/llama-chat"},
     ]
-    script = one(recorder, "ConfigMap", "gateway-connections")
-    assert script.inputs["metadata"]["name"] == "llm-gateway-connections"
     assert set(script.inputs["data"]) == {"llama_chat_connections.py"}
     assert script.stated["retain_on_delete"] is True
     for kind in ("smoke", "drain"):
         assert script.name in one(recorder, "Job", kind).after
+
+
+def test_a_gateway_may_go_without_our_hook() -> None:
+    config = adopting()
+    without = config.gateway.model_copy(update={"close_connections": False})
+    config = config.model_copy(update={"gateway": without}).with_adopted(config.adopted)
+    assert not {it["name"] for it in server(patched(config))["env"]} & {it["name"] for it in HOOK}
 
 
 def test_a_hook_a_probe_and_a_longer_grace_period_of_its_own_stay() -> None:

@@ -83,6 +83,7 @@ def test_the_outputs_wait_for_the_last_of_gateway_frontend_and_workers(monkeypat
         "gateway-legacy-vllm-general",
         "gateway-legacy-vllm-code",
         "frontend-routes",
+        "frontend-deployment",
         "librechat",
     ]
 

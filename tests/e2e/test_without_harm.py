@@ -1,6 +1,7 @@
 """What goes wrong on the way costs no user a request, empties no route, and is mended by `make up`."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -105,19 +106,22 @@ def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_ro
     never = line.image("llama.cpp", "server-never", "#!/bin/sh\nexec sleep infinity\n")
     budget = line.root / "render" / "budget.py"
     patient = budget.read_text()
-    # its image is here already: nobody has to wait long for that
-    budget.write_text(patient.replace("PULL_SECONDS = 1200", "PULL_SECONDS = 20"))
     config = read_config(line)
-    sound = deepcopy(config["statics"][1])
-    config["statics"][1] |= {"image": never, "startup_seconds": 20}
-    config["migration"]["phase"] = "cutover"
-    failed = up_with(line, config)
+    sick = deepcopy(config)
+    sick["statics"][1]["image"] = never
+    sick["migration"]["phase"] = "cutover"
+    try:
+        # its image is here already: nobody has to wait long for that
+        hasty, found = re.subn(r"(?m)^PULL_SECONDS = \d+$", "PULL_SECONDS = 20", patient)
+        assert found == 1
+        budget.write_text(hasty)
+        failed = up_with(line, sick)
+    finally:
+        budget.write_text(patient)
     assert failed.returncode == 1
-    assert "llama-static-b" in failed.stdout
+    told = [it for it in failed.stdout.splitlines() if "llama-static-b-deployment" in it]
+    assert any("minimum availability" in it for it in told), failed.stdout
     assert document(line) == before
-    budget.write_text(patient)
-    config["statics"][1] = sound
-    config["migration"]["phase"] = "test"
     mended = up_with(line, config)
     assert mended.returncode == 0, mended.stdout
     walk.stay("test", 5)

@@ -48,6 +48,8 @@ outside = migration.phase != "parallel"
 Thing("kubernetes:core/v1:PersistentVolumeClaim", "llama-static-a-cache", protect=True)
 Thing("kubernetes:apps/v1:Deployment", "llama-static-a", retain=False)
 adopting = config.gateway.mode == "adopt"
+if adopting:
+    Thing("kubernetes:core/v1:ConfigMap", "llm-gateway-connections-1")
 last = Thing("kubernetes:core/v1:ConfigMapPatch", "gateway-routes", protect=outside) if adopting else None
 if os.environ.get("FAIL") == migration.phase and not pulumi.runtime.is_dry_run():
     last = pulumi.StackReference("nowhere")

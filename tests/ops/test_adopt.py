@@ -676,15 +676,25 @@ class TestAgain:
             {"name": "GRACEFUL_SHUTDOWN_TIMEOUT", "value": "6000"},
             {"name": "LEGACY_KEY_1", "valueFrom": {"secretKeyRef": {"name": "s", "key": "LEGACY_KEY_1"}}},
         ]
+        ours: Object = {"name": "llama-chat", "configMap": {"name": "c", "defaultMode": 420}}
+        pod["volumes"] = [*pod.get("volumes", ()), ours]
+        container["volumeMounts"] = [*container["volumeMounts"], {"name": "llama-chat", "mountPath": "/llama-chat"}]
         variable: Object = {".": {}, "f:name": {}}
+        mounts: Object = {'k:{"mountPath":"/llama-chat"}': {".": {}, "f:name": {}, "f:mountPath": {}}}
+        source: Object = {"f:configMap": {"f:name": {}, "f:defaultMode": {}}}
+        volumes: Object = {'k:{"name":"llama-chat"}': {".": {}, "f:name": {}, **source}}
         of_env: Object = {
             'k:{"name":"LITELLM_MASTER_KEY"}': variable,
             'k:{"name":"GRACEFUL_SHUTDOWN_TIMEOUT"}': {**variable, "f:value": {}},
             'k:{"name":"LEGACY_KEY_1"}': {**variable, "f:valueFrom": {"f:secretKeyRef": {}}},
         }
         hook: Object = {"f:preStop": {"f:exec": {"f:command": {}}}}
-        of_container: Object = {".": {}, "f:name": {}, "f:env": of_env, "f:lifecycle": hook}
-        of_pod: Object = {"f:terminationGracePeriodSeconds": {}, "f:containers": {'k:{"name":"litellm"}': of_container}}
+        of_container: Object = {".": {}, "f:name": {}, "f:env": of_env, "f:lifecycle": hook, "f:volumeMounts": mounts}
+        of_pod: Object = {
+            "f:terminationGracePeriodSeconds": {},
+            "f:containers": {'k:{"name":"litellm"}': of_container},
+            "f:volumes": volumes,
+        }
         template: Object = {"f:metadata": {"f:annotations": {"f:llama-chat/drains": {}}}, "f:spec": of_pod}
         strategy: Object = {"f:type": {}, "f:rollingUpdate": {"f:maxSurge": {}}}
         fields: Object = {"f:spec": {"f:replicas": {}, "f:strategy": strategy, "f:template": template}}

@@ -158,6 +158,7 @@ def test_a_stack_goes_back_first_and_leaves_claims_and_the_adopted_gateway(
     told = capfd.readouterr().err
     assert "going back to phase parallel first; Pulumi.prod.yaml stays as it is" in told
     assert "the adopted gateway answers, and lists general-chat, code-chat, reasoning-chat" in told
+    assert "the gateway needs ConfigMap llm-gateway-connections-" in told
     assert told.endswith("the gateway needs Secret llm-gateway-legacy-keys from now on: its document refers to it\n")
     assert f"`kubectl --context homelab --namespace ai delete pvc {CLAIM}` deletes them" in told
     run(stack, cluster)

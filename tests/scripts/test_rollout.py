@@ -51,8 +51,13 @@ def test_old_pods_and_missing_ones_do_not_count(counts: tuple[int, int, int]) ->
 
 
 def test_one_that_never_comes_is_told_with_what_to_look_at() -> None:
-    with pytest.raises(Failure, match=r"vllm-general: of 2 pods 1 are there after 0.05 s: look at its pods: kubectl"):
+    with pytest.raises(Failure, match=r"vllm-general: of 2 new pods 1 are there after 0.05 s: look at its pods: kube"):
         verdict(Told(deployment(2, 2, 1)))
+
+
+def test_old_pods_that_still_answer_are_not_told_as_new_ones() -> None:
+    with pytest.raises(Failure, match="of 2 new pods 0 are there"):
+        verdict(Told(deployment(4, 2, 2)))
 
 
 def test_one_that_is_not_there_is_told_at_once() -> None:
