@@ -22,7 +22,8 @@ from tests.runbook import LITELLM
 
 pytestmark = pytest.mark.timeout(300)
 ROUTES, CLAIM, WORKER = "gateway-routes", "llama-static-a-cache", "llama-static-a"
-ALL = [ROUTES, WORKER, CLAIM]
+HOOK = "llm-gateway-connections-1"
+ALL = [ROUTES, WORKER, CLAIM, HOOK]
 Object = dict[str, Any]
 OURS = "http://llama-static-a.ai.svc.cluster.local:8080/v1"
 
