@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from components.pods import scripts
+from config.legacy import HOOK_VARIABLES
 
 _SCRIPT = "llama_chat_connections.py"
-_PATH, _HOOKS = "PYTHONPATH", "LITELLM_WORKER_STARTUP_HOOKS"
 
 
 def hook_files() -> dict[str, str]:
@@ -19,12 +19,13 @@ def hook_env(folder: str, theirs: Iterable[dict[str, Any]] = ()) -> list[dict[st
 
     None where one of theirs is read from elsewhere. A LiteLLM older than March 2026 ignores them.
     """
-    wanted = {_PATH: (folder, ":"), _HOOKS: (f"{_SCRIPT.removesuffix('.py')}:close_each", ",")}
+    ours = ((folder, ":"), (f"{_SCRIPT.removesuffix('.py')}:close_each", ","))
+    wanted = dict(zip(HOOK_VARIABLES, ours, strict=True))
     found = {it["name"]: it for it in theirs if it["name"] in wanted}
     if any("valueFrom" in it for it in found.values()):
         return []
     made: list[dict[str, str]] = []
-    for name, (ours, sign) in wanted.items():
+    for name, (value, sign) in wanted.items():
         had = found.get(name, {}).get("value", "").split(sign)
-        made.append({"name": name, "value": sign.join((ours, *(it for it in had if it not in {"", ours})))})
+        made.append({"name": name, "value": sign.join((value, *(it for it in had if it not in {"", value})))})
     return made

@@ -25,6 +25,8 @@ DEPLOYMENTS = {"gateway": "gateway.yaml", "frontend": "frontend.yaml"}
 """The files of a stack's folder, by what of `Adopted` they hold."""
 FIELD_MANAGER = "llama-chat"
 """The field manager of the patches of what was adopted: what it owns is as the stack wrote it."""
+HOOK_VARIABLES = ("PYTHONPATH", "LITELLM_WORKER_STARTUP_HOOKS")
+"""Where LiteLLM looks for what it calls at its start, and what that is."""
 RETIRED = "retired"
 """The folder in a stack's folder that keeps what `make retire` took out of the cluster."""
 

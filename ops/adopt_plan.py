@@ -2,10 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from config import migration_policy
 from config.errors import ConfigError, Problem
-from config.legacy import DEPLOYMENTS, TEXTS, Adopted, Legacy, librechat_document, litellm_document, part
+from config.legacy import (
+    DEPLOYMENTS,
+    HOOK_VARIABLES,
+    TEXTS,
+    Adopted,
+    Legacy,
+    librechat_document,
+    litellm_document,
+    part,
+)
 from config.migration_policy import KEY
 from config.model import StackConfig
 from config.parts import SecretKey
@@ -62,6 +72,7 @@ def make_plan(config: StackConfig, kube: Kube, before: Adopted) -> Plan:
     made = {"keys_secret": secret if keys or values else None, "keys": keys, "routes": routes.routes}
     legacy = config.legacy.model_copy(update=made)
     problems += [*routes.problems, *_in_the_open(deployment), *_secret_taken(kube, secret, keys, values)]
+    problems += _hook_taken(config, kube, gateway)
     problems += _unwanted(config, adopted, legacy)
     if problems:
         raise ConfigError(tuple(problems))
@@ -117,6 +128,28 @@ def _in_the_open(deployment: Object) -> Iterator[Problem]:
     for _, _, path in secrets(deployment):
         remedy = f"holds what looks like a secret at {path}: put it into a Secret and refer to that"
         yield Problem(key="llama-chat:gateway.deployment", value=deployment["metadata"]["name"], remedy=remedy)
+
+
+def _hook_taken(config: StackConfig, kube: Kube, gateway: Live) -> Iterator[Problem]:
+    """A variable of the stack's hook that the gateway has from a whole Secret or ConfigMap: it would be replaced."""
+    wanted = set(HOOK_VARIABLES) - variables(gateway).keys() if config.gateway.close_connections else set[str]()
+    for source in (it for container in mounting(gateway) for it in items(container, "envFrom")):
+        kind = "secret" if "secretRef" in source else "configmap"
+        reference: Object = source.get("secretRef") or source.get("configMapRef") or {}
+        name, prefix = str(reference.get("name", "")), str(source.get("prefix", ""))
+        for variable in sorted(wanted & {prefix + key for key in _keys(kube, kind, name)}):
+            remedy = (
+                f"has {variable} from {kind} {name}, in whose place the stack would set its own: make it a variable of "
+                "the Deployment itself, or write gateway.close_connections: false"
+            )
+            yield Problem(key="llama-chat:gateway.deployment", value=config.gateway.deployment, remedy=remedy)
+
+
+def _keys(kube: Kube, kind: str, name: str) -> list[str]:
+    if kind == "secret":
+        return kube.secret_keys(name) or []
+    found = [it for it in kube.listed("configmaps") if it["metadata"]["name"] == name]
+    return [key for it in found for key in cast("Object", it.get("data") or {})]
 
 
 def _secret_taken(kube: Kube, secret: str, keys: tuple[str, ...], values: Mapping[str, str]) -> Iterator[Problem]:

@@ -321,6 +321,20 @@ def test_the_master_key_is_looked_for_where_the_gateway_has_it_from(
     assert yaml.safe_load(adoption.file.read_text())["config"]["llama-chat:gateway"]["master_key_secret"] == expected
 
 
+@pytest.mark.parametrize(("kind", "reference"), [("secret", "secretRef"), ("configmap", "configMapRef")])
+def test_a_variable_of_our_hook_that_comes_with_many_others_is_not_replaced_unseen(
+    adoption: Adoption, kind: str, reference: str
+) -> None:
+    adoption.cluster.container()["envFrom"] = [{"prefix": "PYTHON", reference: {"name": "many"}}]
+    adoption.cluster.objects[kind, "many"] = {"metadata": {"name": "many"}, "data": {"PATH": "/theirs"}}
+    with pytest.raises(
+        ConfigError, match=f"has PYTHONPATH from {kind} many, in whose place .*close_connections: false"
+    ):
+        adoption.run()
+    adoption.cluster.container()["env"] += [{"name": "PYTHONPATH", "value": "/theirs"}]
+    adoption.run()
+
+
 def test_a_secret_in_the_gateways_environment_is_kept_as_a_reference(adoption: Adoption) -> None:
     adoption.cluster.container()["env"] += [
         {"name": "LANGFUSE_SECRET_KEY", "value": "canary-of-langfuse"},
