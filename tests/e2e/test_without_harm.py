@@ -102,7 +102,10 @@ def test_a_gateway_pod_that_is_taken_away_is_missed_by_nobody(walk: Walk) -> Non
 
 
 def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_routes(walk: Walk) -> None:
-    line, before = walk.line, document(walk.line)
+    line = walk.line
+    if read_config(line)["migration"]["phase"] != "test":
+        move(line, "test")
+    before = document(line)
     never = line.image("llama.cpp", "server-never", "#!/bin/sh\nexec sleep infinity\n")
     budget = line.root / "render" / "budget.py"
     patient = budget.read_text()
@@ -119,8 +122,9 @@ def test_a_backend_that_never_becomes_healthy_fails_the_update_and_leaves_the_ro
     finally:
         budget.write_text(patient)
     assert failed.returncode == 1
-    told = [it for it in failed.stdout.splitlines() if "llama-static-b-deployment" in it]
-    assert any("minimum availability" in it for it in told), failed.stdout
+    # Pulumi's own wait for the Deployment may end at once: then the smoke test says it
+    said = r"llama-static-b-\S+ is of content \S+ and not ready: look at the Deployment's events|minimum availability"
+    assert re.search(said, failed.stdout), failed.stdout
     assert document(line) == before
     mended = up_with(line, config)
     assert mended.returncode == 0, mended.stdout
