@@ -8,11 +8,10 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.adopted_pod import Object, around_a_copy, copied, copied_volumes, pod_spec, reader, with_env
-from components.connections import hook_env, hook_files
+from components.connections import ENDPOINT_REMOVAL_SECONDS, hook_env, hook_files, stop_command
 from components.content import config_map
 from components.gateway_routes import (
     ALL_AT_ONCE,
-    ENDPOINT_REMOVAL_SECONDS,
     KEY_ANNOTATION,
     ROLLED_SECONDS,
     Candidate,
@@ -176,7 +175,7 @@ def _drained(config: StackConfig, server: Object) -> Object:
     mounts = [{"name": it["name"], "mountPath": it["mountPath"]} for it in server.get("volumeMounts", ())]
     stated["volumeMounts"] = [*mounts, HOOK_MOUNT]
     if "preStop" not in server.get("lifecycle", {}):
-        stated["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}}
+        stated["lifecycle"] = {"preStop": {"exec": {"command": stop_command()}}}
     if "readinessProbe" not in server:
         # without one a pod gets requests before it listens
         probe = {"httpGet": {"path": "/health/readiness", "port": _port(config), "scheme": "HTTP"}}

@@ -9,7 +9,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, Service, VolumeArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.connections import hook_env, hook_files
+from components.connections import ENDPOINT_REMOVAL_SECONDS, hook_env, hook_files, stop_command
 from components.content import config_map
 from components.pods import (
     RESTRICTED,
@@ -36,15 +36,12 @@ from render.smoke import gateway_expectation
 FOLDER = "/etc/litellm"
 """Where a gateway of our own has its document."""
 KEEP_ALIVE_SECONDS = 75
-"""For a LiteLLM that keeps connections all the same; chat clients keep idle ones for less than that (LibreChat's undici
-4 s, httpx 5 s, nginx in between 60 s)."""
+"""Longer than chat clients keep idle connections: LibreChat's undici 4 s, httpx 5 s, nginx in between 60 s."""
 ALL_AT_ONCE = "100%"
 """How many new pods may stand beside the old ones: a change, and a way back, takes one start however many there are."""
 KEY_ANNOTATION = "llama-chat/master-key-version"
 ROLLED_SECONDS = SCHEDULING_SECONDS + GATEWAY_START_SECONDS
 """What one new pod of the gateway may take until it is ready."""
-ENDPOINT_REMOVAL_SECONDS = 8
-"""How long a stopping pod goes on accepting requests, until no node sends any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,15 +219,14 @@ def gateway_container(config: StackConfig) -> ContainerArgsDict:
         "startup_probe": probe(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
         "readiness_probe": probe(port, "/health/readiness", period_seconds=2, failures=3),
         "liveness_probe": probe(port, "/health/liveliness", period_seconds=15, failures=6),
-        "lifecycle": {"pre_stop": {"exec_": {"command": ["sleep", str(ENDPOINT_REMOVAL_SECONDS)]}}},
+        "lifecycle": {"pre_stop": {"exec_": {"command": stop_command()}}},
     }
 
 
 def connection_env(config: StackConfig) -> list[EnvVarArgsDict]:
     """When LiteLLM's server closes connections: none before its answer, and no idle one before its client does.
 
-    A request that goes out while the server closes an idle connection is lost; by default it does so after 5 s. Where
-    each answer ends its connection, none is idle.
+    A request that goes out while the server closes an idle connection is lost; by default it does so after 5 s.
     """
     seconds = {"GRACEFUL_SHUTDOWN_TIMEOUT": longest_request(config), "KEEPALIVE_TIMEOUT": KEEP_ALIVE_SECONDS}
     return [{"name": name, "value": str(value)} for name, value in seconds.items()]

@@ -1,25 +1,27 @@
-"""Has LiteLLM's server, uvicorn, say `Connection: close` with each answer.
+"""Has LiteLLM's server, uvicorn, say `Connection: close` with its answers once its pod was told to end.
 
 A server that stops closes the connections that clients keep, and whoever asks on one at that very moment gets no
-answer. With no connection kept, a pod that was told to end gets no more requests as soon as no node sends it any. The
-price is a connection a request.
+answer. By then no client keeps one to this pod: each has been told with its last answer here.
 
-LiteLLM calls it at its start (LITELLM_WORKER_STARTUP_HOOKS), when uvicorn is loaded; under another server it changes
-nothing. Runs in LiteLLM's own process: nothing but the standard library of Python 3.9 or newer.
+LiteLLM calls `watch` at its start (LITELLM_WORKER_STARTUP_HOOKS), when uvicorn is loaded; under another server it
+changes nothing. The pod's preStop hook makes the file `ENDS`. Runs in LiteLLM's own process: nothing but the standard
+library of Python 3.9 or newer.
 """
 
 from __future__ import annotations
 
 import sys
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
+ENDS = Path("/dev/shm/llama-chat-ends")  # noqa: S108 - writable in every pod, whatever its file system is
 _PROTOCOLS = ("uvicorn.protocols.http.h11_impl", "uvicorn.protocols.http.httptools_impl")
 _CLOSE = (b"connection", b"close")
 
 
-def close_each() -> None:
-    """Each answer that is begun from now on ends its connection."""
+def watch() -> None:
+    """Each answer that is asked for from the moment on at which the file is there ends its connection."""
     for name in _PROTOCOLS:
         cycle = getattr(sys.modules.get(name), "RequestResponseCycle", None)
         if cycle is not None:
@@ -32,6 +34,7 @@ def _with_close(cycle: Any) -> None:  # noqa: ANN401 - uvicorn's class of one re
     @wraps(begin)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever uvicorn hands over
         begin(self, *args, **kwargs)
-        self.default_headers = [*self.default_headers, _CLOSE]
+        if ENDS.exists():
+            self.default_headers = [*self.default_headers, _CLOSE]
 
     cycle.__init__ = init

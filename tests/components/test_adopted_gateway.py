@@ -20,7 +20,7 @@ from tests.components.recorder import Recorder, Registered, record
 
 HOOK = [
     {"name": "PYTHONPATH", "value": "/llama-chat"},
-    {"name": "LITELLM_WORKER_STARTUP_HOOKS", "value": "llama_chat_connections:close_each"},
+    {"name": "LITELLM_WORKER_STARTUP_HOOKS", "value": "llama_chat_connections:watch"},
 ]
 LEGACY_KEY = {"name": "LEGACY_KEY_1", "valueFrom": {"secretKeyRef": {"name": "legacy-keys", "key": "LEGACY_KEY_1"}}}
 OUTSIDE_PARALLEL = ["test", "cutover", "frontend", "done"]
@@ -164,7 +164,8 @@ def test_the_longest_request_ends_before_the_adopted_pod_does() -> None:
     env = {it["name"]: it.get("value") for it in server(spec)["env"]}
     grace = spec["template"]["spec"]["terminationGracePeriodSeconds"]
     assert longest_request(adopting()) <= int(env["GRACEFUL_SHUTDOWN_TIMEOUT"]) < grace - 8
-    assert server(spec)["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "8"]}}}
+    stop = ["sh", "-c", "touch /dev/shm/llama-chat-ends; exec sleep 8"]
+    assert server(spec)["lifecycle"] == {"preStop": {"exec": {"command": stop}}}
 
 
 def test_only_what_is_ours_of_the_container_is_stated() -> None:
