@@ -26,7 +26,10 @@ ABOUT = """\
 What 12 paced clients saw while something went wrong; migration-under-load.md tells who they are. Each row is a test of
 tests/e2e/test_without_harm.py, which wrote this.
 """
-BACKWARD = tuple(reversed(PHASES[:-1]))
+WAYS = [
+    *(pytest.param(phase, id=f"to {phase}") for phase in PHASES[1:]),
+    *(pytest.param(phase, id=f"back to {phase}") for phase in reversed(PHASES[:-1])),
+]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def test_a_kill_9_of_the_update_that_goes_on_is_mended_by_going_back(walk: Walk)
     assert document(line) == (line.root / "legacy" / "local" / "litellm.yaml").read_text()
 
 
-@pytest.mark.parametrize("phase", [*PHASES[1:], *BACKWARD])
+@pytest.mark.parametrize("phase", WAYS)
 def test_a_kill_9_of_the_update_into_a_phase_is_mended_by_make_up(walk: Walk, phase: str) -> None:
     line = walk.line
     write_phase(line, phase)
