@@ -29,7 +29,6 @@ from components.pods import (
 )
 from config.backend import Backend
 from config.model import StackConfig
-from render.budget import SMOKE_SECONDS
 from render.document import Document, to_json
 from render.smoke import backend_expectation, smoke_seconds
 
@@ -125,6 +124,6 @@ def backend_test(config: StackConfig, backend: Backend, standing: ModelBackend) 
         config=config,
         target="backend",
         expectation=backend_expectation(config, backend, pods),
-        seconds=SMOKE_SECONDS + smoke_seconds(backend),
+        seconds=smoke_seconds(backend),
         after=(standing.service,),
     )

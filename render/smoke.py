@@ -15,7 +15,8 @@ def backend_expectation(config: StackConfig, backend: Backend, pods: Document) -
     return {
         "namespace": config.cluster.namespace,
         "url": base_url(config, backend),
-        "start_seconds": SMOKE_SECONDS,
+        # Pulumi's own wait for the Deployment may end before its controller has seen the change
+        "start_seconds": budget(backend).rollout,
         "models": [
             {**_asked(backend, served), **_weights(backend, served), "content": _content(shared, backend, served)}
             for served in backend.models
@@ -45,8 +46,8 @@ def gateway_url(config: StackConfig) -> str:
 
 
 def smoke_seconds(backend: Backend) -> int:
-    """The most that all models of a backend may take to be asked, once it answers at all."""
-    return budget(backend).smoke * len(backend.models)
+    """The most that a backend may take to stand, and then all of its models to be asked."""
+    return budget(backend).rollout + budget(backend).smoke * len(backend.models)
 
 
 def _asked(backend: Backend, served: Served) -> Document:
