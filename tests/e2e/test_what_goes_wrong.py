@@ -64,6 +64,7 @@ def test_a_kill_in_the_middle_of_pulumi_up_is_repaired_by_the_next(standing: Lin
     assert args[args.index("--threads") + 1] == "3"
 
 
+@pytest.mark.full
 def test_a_node_that_is_gone_comes_back_with_its_role(standing: Line) -> None:
     standing.kubectl("delete", "node", "gpu-static-a")
     assert "gemma-3-270m: " in standing.up()
