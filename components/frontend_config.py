@@ -47,10 +47,10 @@ class FrontendConfig(pulumi.ComponentResource):
         config, frontend = args.config, args.config.frontend
         text = frontend_text(config)
         if frontend.mode == "adopt":
-            self.patched = self._patched(name, args, text)
-            stated = {frontend.deployment: frontend_patch(config, text)}
-            waiting = f"{frontend.deployment}-rollout"
-            rolled = rolled_out(waiting, config, stated, ROLLED_SECONDS, parent=self, after=self.patched)
+            stated = frontend_patch(config, text)
+            self.patched = self._patched(name, args, text, stated)
+            waiting, of = f"{frontend.deployment}-rollout", {frontend.deployment: stated}
+            rolled = rolled_out(waiting, config, of, ROLLED_SECONDS, parent=self, after=self.patched)
             self.last = (*self.patched, rolled)
         else:
             ours = ConfigMap(
@@ -62,7 +62,7 @@ class FrontendConfig(pulumi.ComponentResource):
             self.last = (ours,)
         self.register_outputs({"config_map": frontend.config_map})
 
-    def _patched(self, name: str, args: FrontendConfigArgs, text: str) -> tuple[pulumi.Resource, ...]:
+    def _patched(self, name: str, args: FrontendConfigArgs, text: str, stated: Object) -> tuple[pulumi.Resource, ...]:
         config, frontend = args.config, args.config.frontend
         protect = config.migration.phase != "parallel"
         made = config_map_patch(
@@ -76,7 +76,7 @@ class FrontendConfig(pulumi.ComponentResource):
             f"{name}-deployment",
             namespace=config.cluster.namespace,
             deployment=frontend.deployment,
-            spec=frontend_patch(config, text),
+            spec=stated,
             opts=left_in_place(self, after=[made], protect=protect, timeouts=timeouts(ROLLED_SECONDS)),
         )
         return made, patched

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pulumi
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import EnvVarArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpecArgsDict, VolumeArgsDict
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.access import ACCOUNT, service_account
@@ -46,19 +46,27 @@ def script_job(
     files, files_map = config_map(name, namespace=namespace, app=name, data=data, parent=parent)
     command = [f"{folder}/{script.name}.py", "--config", f"{folder}/{script.name}.json"]
     mounts = {script.name: folder, "account": ACCOUNT}
+    container = script_container(script.name, config.images.python, command, mounts, script.env)
     access = service_account(name, namespace, script.rules, parent)
     return job(
         name,
         namespace=namespace,
-        pod={
-            "service_account_name": name,
-            "automount_service_account_token": False,
-            "security_context": pod_security(),
-            "image_pull_secrets": pull_secrets(config.pull_secrets),
-            "containers": [script_container(script.name, config.images.python, command, mounts, script.env)],
-            "volumes": [SCRATCH, config_volume(script.name, files), account_volume("account", script.seconds)],
-        },
+        pod=script_pod(name, config, container, config_volume(script.name, files), script.seconds),
         deadline_seconds=script.seconds,
         parent=parent,
         after=[*after, files_map, *access],
     )
+
+
+def script_pod(
+    account: str, config: StackConfig, container: ContainerArgsDict, files: VolumeArgsDict, seconds: int
+) -> PodSpecArgsDict:
+    """A Job's pod for a script's container, which alone has the service account, for as long as the Job may take."""
+    return {
+        "service_account_name": account,
+        "automount_service_account_token": False,
+        "security_context": pod_security(),
+        "image_pull_secrets": pull_secrets(config.pull_secrets),
+        "containers": [container],
+        "volumes": [SCRATCH, files, account_volume("account", seconds)],
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pulumi
 from pulumi_kubernetes.batch.v1 import Job
@@ -17,16 +18,13 @@ from components.access import ACCOUNT, service_account
 from components.content import config_map, job
 from components.model_backend import ModelBackend
 from components.pods import (
-    SCRATCH,
     UNPRIVILEGED,
-    account_volume,
     config_volume,
-    pod_security,
-    pull_secrets,
     script_container,
     scripts,
     selector,
 )
+from components.script_job import script_pod
 from config.backend import Backend
 from config.model import StackConfig
 from render.document import Document, to_json
@@ -100,16 +98,9 @@ def smoke_pod(name: str, args: SmokeTestArgs, files: str) -> PodSpecArgsDict:
     command = ["/smoke/smoke.py", args.target, "--config", "/smoke/smoke.json", "--test", name]
     mounts = {"smoke": "/smoke", "account": ACCOUNT}
     script = script_container("smoke", args.config.images.python, command, mounts, args.env)
-    account = account_volume("account", args.seconds + SPARE_SECONDS)
-    pod: PodSpecArgsDict = {
-        "service_account_name": name,
-        "automount_service_account_token": False,
-        "security_context": pod_security(),
-        "image_pull_secrets": pull_secrets(args.config.pull_secrets),
-        "init_containers": list(args.candidate),
-        "containers": [script],
-        "volumes": [SCRATCH, config_volume("smoke", files), account, *args.volumes],
-    }
+    pod = script_pod(name, args.config, script, config_volume("smoke", files), args.seconds + SPARE_SECONDS)
+    pod["init_containers"] = list(args.candidate)
+    pod["volumes"] = [*cast("list[VolumeArgsDict]", pod.get("volumes")), *args.volumes]
     if args.candidate_pod:
         script["security_context"] = UNPRIVILEGED
         pod.update(args.candidate_pod)
