@@ -133,7 +133,7 @@ def _in_the_open(deployment: Object) -> Iterator[Problem]:
 def _hook_taken(config: StackConfig, kube: Kube, gateway: Live) -> Iterator[Problem]:
     """A variable of the stack's hook that the gateway has from a whole Secret or ConfigMap: it would be replaced."""
     wanted = set(HOOK_VARIABLES) - variables(gateway).keys() if config.gateway.close_connections else set[str]()
-    for source in (it for container in mounting(gateway) for it in items(container, "envFrom")):
+    for source in _sources(gateway):
         kind = "secret" if "secretRef" in source else "configmap"
         reference: Object = source.get("secretRef") or source.get("configMapRef") or {}
         name, prefix = str(reference.get("name", "")), str(source.get("prefix", ""))
@@ -143,6 +143,11 @@ def _hook_taken(config: StackConfig, kube: Kube, gateway: Live) -> Iterator[Prob
                 "the Deployment itself, or write gateway.close_connections: false"
             )
             yield Problem(key="llama-chat:gateway.deployment", value=config.gateway.deployment, remedy=remedy)
+
+
+def _sources(gateway: Live) -> list[Object]:
+    """The whole Secrets and ConfigMaps that the gateway has variables from."""
+    return [it for container in mounting(gateway) for it in items(container, "envFrom")]
 
 
 def _keys(kube: Kube, kind: str, name: str) -> list[str]:
@@ -184,7 +189,7 @@ def _master_key(kube: Kube, gateway: Live, adopted: Adopted, secret: str) -> Sec
     if env and "secretKeyRef" in (env.get("valueFrom") or {}):
         found = env["valueFrom"]["secretKeyRef"]
         return SecretKey(name=found["name"], key=found["key"])
-    for source in (it for container in mounting(gateway) for it in items(container, "envFrom")):
+    for source in _sources(gateway):
         name = str(source.get("secretRef", {}).get("name", ""))
         if name and variable in (kube.secret_keys(name) or ()):
             return SecretKey(name=name, key=variable)
