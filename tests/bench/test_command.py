@@ -67,6 +67,7 @@ def test_an_interrupted_bench_lets_its_command_end_by_itself(tmp_path: Path) -> 
         while not (tmp_path / "up").exists():
             assert bench.poll() is None
             time.sleep(0.05)
+        time.sleep(1)  # on a busy machine its command may be up before it waits for it
         bench.send_signal(signal.SIGINT)
         _, complaint = bench.communicate()
         killer.cancel()
