@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PROMPT = "Count from one to ten: one, two, three,"
 _MAX_TOKENS = 16
+_STANDING_SECONDS = 180.0
+"""How long the pods of an update that is over may be away: nobody rolls them, only Kubernetes replaces one."""
 _META = {"parameters": "n_params", "bytes": "size"}  # llama-server's names for what the lock knows
 
 
@@ -39,7 +41,7 @@ class Options(NamedTuple):
     url: str | None = None
     """Another address than the expectation's: the gateway that users ask, instead of the candidate."""
     everything: bool = False
-    """Ask every model, whatever passed before."""
+    """Ask every model, whatever passed before, of a backend that stands since the update that brought it."""
 
 
 def check(target: str, config: dict[str, Any], options: Options, cluster: Callable[[Run], Server]) -> str:
@@ -57,7 +59,8 @@ def check(target: str, config: dict[str, Any], options: Options, cluster: Callab
 def check_backend(config: dict[str, Any], options: Options, run: Run, cluster: Server) -> str:
     """The server lists exactly the models, answers and streams as each from the right weights, layers on the GPU."""
     names = [model["name"] for model in config["models"]]
-    run.begin(config["start_seconds"])
+    start = config["start_seconds"]
+    run.begin(min(start, _STANDING_SECONDS) if options.everything else start)
     pods = deployed(config, run, cluster, ", ".join(names))
     server = Server(options.url or config["url"], None, run)
     _check_names(server, names, ", ".join(names))

@@ -553,6 +553,15 @@ def test_all_are_asked_where_that_is_wanted(many: Backend, checks: Checks, targe
     assert not any("/jobs" in path for path in cluster.paths)
 
 
+def test_a_backend_that_should_stand_is_not_waited_for_as_long_as_a_rollout(
+    backend: Backend, checks: Checks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoke, "_STANDING_SECONDS", 0.2)
+    checks.options = Options(TEST, everything=True)
+    with pytest.raises(Failure, match=r"not the deployed ones after 0.2 s: no pod stands"):
+        checks.backend(backend, Cluster(looks=[[]]), seconds=60)
+
+
 @TARGETS
 def test_what_must_be_asked_each_time_is(many: Backend, checks: Checks, target: str, what: str) -> None:
     cluster = Cluster()
