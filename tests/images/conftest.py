@@ -1,4 +1,3 @@
-import shutil
 import socket
 import subprocess
 import time
@@ -11,6 +10,7 @@ import pytest
 
 from local.images.oci import Image
 from local.images.store import files_layer
+from tests.debian import installed
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,14 @@ def make_image(cache: Path) -> ImageMaker:
     return make
 
 
+@pytest.fixture(scope="session")
+def debian_registry() -> str:
+    return installed("docker-registry")
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Generator[Registry]:
+def registry(debian_registry: str, tmp_path: Path) -> Generator[Registry]:
     """Debian's own registry on a loopback port."""
-    if shutil.which("docker-registry") is None:
-        pytest.skip("needs Debian's docker-registry on PATH")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -60,7 +63,7 @@ def registry(tmp_path: Path) -> Generator[Registry]:
     )
     log = tmp_path / "registry.log"
     with log.open("wb") as printed:
-        process = subprocess.Popen(["docker-registry", "serve", settings], stdout=printed, stderr=printed)
+        process = subprocess.Popen([debian_registry, "serve", settings], stdout=printed, stderr=printed)
         try:
             _wait(f"http://{address}/v2/")
             yield Registry(url=f"http://{address}", log=log)

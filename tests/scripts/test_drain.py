@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import threading
 import time
@@ -12,13 +11,21 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.debian import installed
+
 Content = bytes | Iterator[bytes]
 Reply = tuple[int, dict[str, str], Content]
 Serve = Callable[[Callable[[str, dict[str, str], bytes], Reply]], str]
 Look = Mapping[str, Content]
 SCRIPT = Path(__file__).parents[2] / "components" / "scripts" / "drain.sh"
 NOBODY = "http://127.0.0.1:1"
-pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="the server's image has curl, this machine has not")
+pytestmark = pytest.mark.usefixtures("curl")
+
+
+@pytest.fixture(scope="session")
+def curl() -> str:
+    """The server's image has it."""
+    return installed("curl")
 
 
 class Drained(NamedTuple):
