@@ -1,7 +1,9 @@
-"""Has LiteLLM's server, uvicorn, say `Connection: close` with its answers once its pod was told to end.
+"""Has LiteLLM's server, uvicorn, end its connections with its answers once its pod was told to end.
 
 A server that stops closes the connections that clients keep, and whoever asks on one at that very moment gets no
-answer. By then no client keeps one to this pod: each has been told with its last answer here.
+answer. So each answer that begins from then on says `Connection: close`, and one whose head is out already, a long
+stream's, closes the connection behind its last byte: by the time that the server stops, no client keeps one that it
+used lately.
 
 LiteLLM calls `watch` at its start (LITELLM_WORKER_STARTUP_HOOKS), when uvicorn is loaded; under another server it
 changes nothing. The pod's preStop hook makes the file `ENDS`. Runs in LiteLLM's own process: nothing but the standard
@@ -21,7 +23,7 @@ _CLOSE = (b"connection", b"close")
 
 
 def watch() -> None:
-    """Each answer that is asked for from the moment on at which the file is there ends its connection."""
+    """Each answer that ends from the moment on at which the file is there ends its connection."""
     for name in _PROTOCOLS:
         cycle = getattr(sys.modules.get(name), "RequestResponseCycle", None)
         if cycle is not None:
@@ -29,12 +31,23 @@ def watch() -> None:
 
 
 def _with_close(cycle: Any) -> None:  # noqa: ANN401 - uvicorn's class of one request and its answer
-    begin = cycle.__init__
+    begin, send = cycle.__init__, cycle.send
 
     @wraps(begin)
     def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever uvicorn hands over
         begin(self, *args, **kwargs)
-        if ENDS.exists():
+        if _told_to_end():
             self.default_headers = [*self.default_headers, _CLOSE]
 
+    @wraps(send)
+    async def send_and_close(self: Any, message: Any) -> None:  # noqa: ANN401 - of ASGI
+        if message["type"] == "http.response.body" and not message.get("more_body") and _told_to_end():
+            self.keep_alive = False
+        await send(self, message)
+
     cycle.__init__ = init
+    cycle.send = send_and_close
+
+
+def _told_to_end() -> bool:
+    return ENDS.exists()
