@@ -27,19 +27,25 @@ KEY = f"sk-{token_hex(32)}"
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("litellm")
+
+
 @pytest.fixture
-def ends(tmp_path: Path) -> Path:
+def ends(folder: Path) -> Iterator[Path]:
     """The file that a pod's preStop hook makes."""
-    return tmp_path / "ends"
+    yield folder / "ends"
+    (folder / "ends").unlink()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def last_word() -> threading.Event:
     """What the backend's streams wait for before they end."""
     return threading.Event()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def backend(last_word: threading.Event) -> Iterator[str]:
     """The address of a backend whose streams begin at once."""
 
@@ -69,12 +75,11 @@ def backend(last_word: threading.Event) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture
-def litellm(tmp_path: Path, ends: Path, backend: str) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def litellm(folder: Path, backend: str) -> Iterator[str]:
     """The address of a LiteLLM with one model that was started as our gateways are."""
-    folder = tmp_path
     (script,) = hook_files().items()
-    (folder / script[0]).write_text(script[1].replace(str(ENDS), str(ends)))
+    (folder / script[0]).write_text(script[1].replace(str(ENDS), str(folder / "ends")))
     route = {"model": f"openai/{MODEL}", "api_base": backend, "api_key": "none"}
     (folder / "config.yaml").write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": route}]}))
     with socket.create_server(("127.0.0.1", 0)) as free:
