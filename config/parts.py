@@ -284,9 +284,9 @@ class Gateway(Frozen):
     master_key_secret: SecretKey = Field(description="Secret with LiteLLM's master key")
     close_connections: bool = Field(
         default=True,
-        description="a pod that was told to end ends its connections with its answers, by a hook that LiteLLM calls at "
-        "its start: a request on a connection that a client keeps could be lost; false where the image cannot have the "
-        "hook",
+        description="a pod that was told to end closes each connection with its answer, by a hook that LiteLLM calls "
+        "at its start: without it a request on a connection that a client keeps could be lost; false where the image "
+        "cannot have the hook",
     )
 
 

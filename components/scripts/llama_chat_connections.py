@@ -1,9 +1,10 @@
 """Has LiteLLM's server, uvicorn, end its connections with its answers once its pod was told to end.
 
 A server that stops closes the connections that clients keep, and whoever asks on one at that very moment gets no
-answer. So each answer that begins from then on says `Connection: close`, and one whose head is out already, a long
-stream's, closes the connection behind its last byte: by the time that the server stops, no client keeps one that it
-used lately.
+answer. So each answer whose head goes out from then on says `Connection: close`, and one whose head is out already, a
+long stream's, closes the connection behind its last byte. What is left: a client that asks again within moments of such
+a stream's end, and one whose connection lay idle from then until the server stops. Answers before that leave their
+connections open: a LiteLLM that closed each one crashed once in 14 h (exit 139; uvloop's issue 706 is about closing).
 
 LiteLLM calls `watch` at its start (LITELLM_WORKER_STARTUP_HOOKS), when uvicorn is loaded; under another server it
 changes nothing. The pod's preStop hook makes the file `ENDS`. Runs in LiteLLM's own process: nothing but the standard
@@ -31,23 +32,15 @@ def watch() -> None:
 
 
 def _with_close(cycle: Any) -> None:  # noqa: ANN401 - uvicorn's class of one request and its answer
-    begin, send = cycle.__init__, cycle.send
-
-    @wraps(begin)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - whatever uvicorn hands over
-        begin(self, *args, **kwargs)
-        if _told_to_end():
-            self.default_headers = [*self.default_headers, _CLOSE]
+    send = cycle.send
 
     @wraps(send)
-    async def send_and_close(self: Any, message: Any) -> None:  # noqa: ANN401 - of ASGI
-        if message["type"] == "http.response.body" and not message.get("more_body") and _told_to_end():
+    def send_and_close(self: Any, message: Any) -> Any:  # noqa: ANN401 - ASGI's message in, an awaitable out
+        kind = message["type"]
+        if kind == "http.response.start" and ENDS.exists():
+            self.default_headers = [*self.default_headers, _CLOSE]
+        elif kind == "http.response.body" and not message.get("more_body") and ENDS.exists():
             self.keep_alive = False
-        await send(self, message)
+        return send(self, message)
 
-    cycle.__init__ = init
     cycle.send = send_and_close
-
-
-def _told_to_end() -> bool:
-    return ENDS.exists()

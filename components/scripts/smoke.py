@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PROMPT = "Count from one to ten: one, two, three,"
 _MAX_TOKENS = 16
 _STANDING_SECONDS = 180.0
-"""How long the pods of an update that is over may be away: nobody rolls them, only Kubernetes replaces one."""
+"""How long pods are waited for that should stand since their update: who asks for them wants to hear of it then."""
 _META = {"parameters": "n_params", "bytes": "size"}  # llama-server's names for what the lock knows
 
 
@@ -41,7 +41,7 @@ class Options(NamedTuple):
     url: str | None = None
     """Another address than the expectation's: the gateway that users ask, instead of the candidate."""
     everything: bool = False
-    """Ask every model, whatever passed before, of a backend that stands since the update that brought it."""
+    """Ask every model, whatever passed before, of backends that should stand: their rollout is not waited for."""
 
 
 def check(target: str, config: dict[str, Any], options: Options, cluster: Callable[[Run], Server]) -> str:
@@ -226,7 +226,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="JSON of what is expected")
     parser.add_argument("--test", default="", help="this test's name, by which it finds what it passed before")
     parser.add_argument("--url", help="another address than the one that the record names")
-    parser.add_argument("--all", action="store_true", help="ask every model, whatever passed before")
+    parser.add_argument(
+        "--all", action="store_true", help="ask every model of what should stand, whatever passed before"
+    )
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     status = 1

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,8 @@ from config.model import StackConfig
 from render.budget import budget
 from render.document import to_yaml
 from render.litellm import litellm
+from tests.gateway_group import with_litellm
 
-ROOT = Path(__file__).parents[2]
 LOADER = """
 import asyncio, json, sys
 from litellm.proxy.proxy_server import ProxyConfig
@@ -44,10 +43,8 @@ def test_no_request_outlives_the_drain_of_the_pod_that_answers_it(config: StackC
 def test_the_real_litellm_loads_it_and_routes_each_name_to_its_backend(config: StackConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(litellm(config)))
-    uv = os.environ.get("UV", "uv")
-    command = [uv, "run", "--frozen", "--isolated", "--only-group", "gateway", "--project", str(ROOT)]
     loaded = subprocess.run(
-        [*command, "--python", sys.executable, "python", "-c", LOADER, str(path)],
+        with_litellm("python", "-c", LOADER, str(path)),
         capture_output=True,
         text=True,
         check=True,

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from render.librechat import frontend_text
 from render.litellm import gateway_routes, gateway_text
 from render.smoke import gateway_expectation
 from tests.conftest import stack_config
+from tests.gateway_group import with_litellm
 from tests.runbook import FRONTEND, GATEWAY, LIBRECHAT, LITELLM, REPLACED, adopted, adopting, adopting_values
 
-ROOT = Path(__file__).parents[2]
 PHASES = ("parallel", "test", "cutover", "frontend", "done")
 OURS = ("GLM-4.7-Flash", "Qwen3-Coder-30B-A3B", "Llama-3.1-70B-Instruct", "DeepSeek-R1-Distill")
 A = "http://llama-static-a.ai.svc.cluster.local:8080/v1"
@@ -136,10 +135,8 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     for name, config in configs.items():
         (folder / f"{name}.yaml").write_text(gateway_text(config))
     asked = ",".join((*REPLACED, "gpt-4", "gpt-4o", *OURS, *(f"{name}-test" for name in OURS)))
-    command = [os.environ.get("UV", "uv"), "run", "--frozen", "--isolated", "--only-group", "gateway"]
     loaded = subprocess.run(
-        [*command, "--project", ROOT, "--python", sys.executable, "python", "-c", LOADER, asked]
-        + [str(folder / f"{name}.yaml") for name in configs],
+        with_litellm("python", "-c", LOADER, asked, *(str(folder / f"{name}.yaml") for name in configs)),
         capture_output=True,
         text=True,
         check=True,

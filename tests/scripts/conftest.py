@@ -41,11 +41,15 @@ def hub(hub_root: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def serve() -> Iterator[Callable[[Answer], str]]:
+def _serve() -> Iterator[Callable[[Answer], str]]:
     """Starts a server that answers as the given function says; returns its URL."""
     with ExitStack() as servers:
         yield lambda answer: servers.enter_context(_running(_server(answer)))
+
+
+serve = pytest.fixture(_serve, name="serve")
+serve_all = pytest.fixture(_serve, scope="module", name="serve_all")
+"""The same, for all tests of a file."""
 
 
 def _server(answer: Answer) -> ThreadingHTTPServer:

@@ -4,13 +4,11 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from secrets import token_hex
 
@@ -18,10 +16,13 @@ import httpx
 import pytest
 
 from components.connections import hook_env, hook_files
+from components.gateway_routes import KEEP_ALIVE_SECONDS
 from components.scripts.llama_chat_connections import ENDS
+from tests.gateway_group import with_litellm
 
-ROOT = Path(__file__).parents[2]
+Reply = tuple[int, dict[str, str], Iterator[bytes]]
 MODEL = "GLM-4.7-Flash"
+COMPLETION = {"id": "1", "created": 1, "model": MODEL}
 PATHS = ("/health/liveliness", "/v1/models", "/nowhere")
 KEY = f"sk-{token_hex(32)}"
 pytestmark = pytest.mark.timeout(300)
@@ -36,62 +37,73 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ends(folder: Path) -> Iterator[Path]:
     """The file that a pod's preStop hook makes."""
     yield folder / "ends"
-    (folder / "ends").unlink()
+    (folder / "ends").unlink(missing_ok=True)
+
+
+class Backend:
+    """Its streams begin at once; they and its whole answers end with the last word."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.last_word = threading.Event()
+
+    def __call__(self, _path: str, _headers: dict[str, str], body: bytes) -> Reply:
+        self.asked.set()
+        if json.loads(body).get("stream"):
+            return 200, {"Content-Type": "text/event-stream"}, self._stream()
+        return 200, {"Content-Type": "application/json"}, self._whole()
+
+    def _stream(self) -> Iterator[bytes]:
+        yield self._event({"role": "assistant", "content": "one"}, None)
+        assert self.last_word.wait(60)
+        yield self._event({}, "stop") + b"data: [DONE]\n\n"
+
+    def _whole(self) -> Iterator[bytes]:
+        assert self.last_word.wait(60)
+        choice = {"index": 0, "message": {"role": "assistant", "content": "one"}, "finish_reason": "stop"}
+        yield json.dumps({**COMPLETION, "object": "chat.completion", "choices": [choice]}).encode()
+
+    def _event(self, delta: dict[str, str], end: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": end}
+        chunk = {**COMPLETION, "object": "chat.completion.chunk", "choices": [choice]}
+        return f"data: {json.dumps(chunk)}\n\n".encode()
 
 
 @pytest.fixture(scope="module")
-def last_word() -> threading.Event:
-    """What the backend's streams wait for before they end."""
-    return threading.Event()
+def everyones_backend() -> Backend:
+    return Backend()
+
+
+@pytest.fixture
+def backend(everyones_backend: Backend) -> Iterator[Backend]:
+    """One that waits; afterwards nothing waits for it."""
+    everyones_backend.asked.clear()
+    everyones_backend.last_word.clear()
+    yield everyones_backend
+    everyones_backend.last_word.set()
 
 
 @pytest.fixture(scope="module")
-def backend(last_word: threading.Event) -> Iterator[str]:
-    """The address of a backend whose streams begin at once."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.end_headers()
-            self.say({"role": "assistant", "content": "one"}, None)
-            assert last_word.wait(60)
-            self.say({}, "stop")
-            self.wfile.write(b"data: [DONE]\n\n")
-
-        def say(self, delta: dict[str, str], end: str | None) -> None:
-            choice = {"index": 0, "delta": delta, "finish_reason": end}
-            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": [choice]}
-            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the parent
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        last_word.set()
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def litellm(folder: Path, backend: str) -> Iterator[str]:
+def litellm(folder: Path, everyones_backend: Backend, serve_all: Callable[[Backend], str]) -> Iterator[str]:
     """The address of a LiteLLM with one model that was started as our gateways are."""
     (script,) = hook_files().items()
     (folder / script[0]).write_text(script[1].replace(str(ENDS), str(folder / "ends")))
-    route = {"model": f"openai/{MODEL}", "api_base": backend, "api_key": "none"}
+    route = {"model": f"openai/{MODEL}", "api_base": f"{serve_all(everyones_backend)}/v1", "api_key": "none"}
     (folder / "config.yaml").write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": route}]}))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    uv = [os.environ.get("UV", "uv"), "run", "--frozen", "--isolated", "--only-group", "gateway"]
-    hook = {it["name"]: it["value"] for it in hook_env(str(folder))}
+    set_by_us = {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_MASTER_KEY": KEY,
+        "KEEPALIVE_TIMEOUT": str(KEEP_ALIVE_SECONDS),
+        **{it["name"]: it["value"] for it in hook_env(str(folder))},
+    }
     arguments = ["--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
-            [*uv, "--project", str(ROOT), "--python", sys.executable, "litellm", *arguments],
+            with_litellm("litellm", *arguments),
             cwd=folder,
-            env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": KEY, **hook},
+            env={**os.environ, **set_by_us},
             stdout=log,
             stderr=log,
         )
@@ -123,40 +135,52 @@ def test_the_real_litellm_closes_each_connection_once_its_pod_is_told_to_end(lit
     assert closed == ["close"] * 6
 
 
-def test_the_real_litellm_closes_the_connection_of_a_stream_that_began_before_that(
-    litellm: str, ends: Path, last_word: threading.Event
+def test_the_real_litellm_says_so_with_an_answer_that_was_asked_for_before_that(
+    litellm: str, ends: Path, backend: Backend
 ) -> None:
-    last_word.set()
-    assert not closed_after_stream(litellm, lambda: None)
-    last_word.clear()
-
-    def told_to_end() -> None:
+    with asking(litellm, stream=False) as connection:
+        assert backend.asked.wait(60)
         ends.touch()
-        last_word.set()
+        backend.last_word.set()
+        answer = connection.getresponse()
+        assert json.loads(answer.read())["choices"][0]["message"]["content"] == "one"
+        assert answer.getheader("connection") == "close"
 
-    assert closed_after_stream(litellm, told_to_end)
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_real_litellm_closes_the_connection_of_a_stream_that_began_before_that(
+    litellm: str, ends: Path, backend: Backend, *, told: bool
+) -> None:
+    with asking(litellm, stream=True) as connection:
+        answer = connection.getresponse()
+        first = answer.readline()
+        assert first.startswith(b"data: {"), first
+        if told:
+            ends.touch()
+        backend.last_word.set()
+        assert answer.read().rstrip().endswith(b"data: [DONE]")
+        assert answer.getheader("connection") is None
+        assert closed(connection) == told
 
 
-def closed_after_stream(litellm: str, meanwhile: Callable[[], None]) -> bool:
-    """Whether the server closes the connection of a whole stream, after whose first line `meanwhile` is called."""
-    connection = HTTPConnection(litellm.removeprefix("http://"), timeout=60)
-    body = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": "Count."}]}
+@contextmanager
+def asking(litellm: str, *, stream: bool) -> Generator[HTTPConnection]:
+    """A connection on which a chat request was sent."""
+    body = {"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Count."}]}
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-    answer = connection.getresponse()
-    first = answer.readline()
-    assert first.startswith(b"data: {"), first
-    meanwhile()
-    assert answer.read().rstrip().endswith(b"data: [DONE]")
-    assert answer.getheader("connection") is None
+    with closing(HTTPConnection(litellm.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        yield connection
+
+
+def closed(connection: HTTPConnection) -> bool:
+    """Whether the server closes it within 3 s."""
     assert connection.sock
     connection.sock.settimeout(3)
     try:
         return connection.sock.recv(1) == b""
     except TimeoutError:
         return False
-    finally:
-        connection.close()
 
 
 def test_what_an_adopted_one_has_in_these_variables_stays() -> None:
