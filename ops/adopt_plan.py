@@ -21,7 +21,7 @@ from config.model import StackConfig
 from config.parts import SecretKey
 from ops.inline_keys import REFERENCE, Reader, inline_keys, replaced, secret_lines
 from ops.kube import Kube, Object
-from ops.live import Live, items, mounting, read_live, secret_values, serving, unfit, variables, warned
+from ops.live import Live, autoscaled, items, mounting, read_live, secret_values, serving, unfit, variables, warned
 from ops.manifest import kept, secrets, with_references, without_secrets
 from ops.workers import find_routes
 from render.document import Document, to_yaml
@@ -48,8 +48,8 @@ class Plan:
 
 def make_plan(config: StackConfig, kube: Kube, before: Adopted) -> Plan:
     """What is to be written of what runs; ConfigError with all that is in the way."""
-    problems: list[Problem] = []
     serving(config, kube)
+    problems = list(autoscaled(config, kube))
     gateway = read_live(config, kube, "gateway")
     frontend = read_live(config, kube, "frontend") if config.frontend.mode == "adopt" else None
     found = [live for live in (gateway, frontend) if live]

@@ -12,7 +12,7 @@ from local.console import say
 from ops.adopt import difference
 from ops.inline_keys import Reader, hidden, inline_keys, references, referred
 from ops.kube import Kube, name_of
-from ops.live import Live, owned, read_live, released, secret_values, serving, unfit
+from ops.live import Live, autoscaled, owned, read_live, released, secret_values, serving, unfit
 from render.librechat import frontend_text
 from render.litellm import gateway_text
 
@@ -50,6 +50,7 @@ def _drift(config: StackConfig, kube: Kube, *, overwrite: bool) -> Iterator[Prob
         serving(config, kube)
     except ConfigError as error:
         yield from error.problems
+    yield from autoscaled(config, kube)
     yield from _workers(config, kube)
 
 

@@ -204,3 +204,20 @@ def serving(config: StackConfig, kube: Kube) -> None:
         told = f"has {', '.join(map(str, ports)) or 'no port'}" if found else "is not there"
         remedy = f"Service {gateway.deployment}, by which users reach the gateway, {told}: correct the port, or it"
         raise ConfigError((Problem(key="llama-chat:gateway.port", value=str(gateway.port), remedy=remedy),))
+
+
+def autoscaled(config: StackConfig, kube: Kube) -> Iterator[Problem]:
+    """A HorizontalPodAutoscaler of the gateway, of its own or made by KEDA: it would change what the stack states."""
+    name = config.gateway.deployment
+    for scaler in kube.listed("horizontalpodautoscalers"):
+        target: Object = scaler["spec"]["scaleTargetRef"]
+        if (target["kind"], target["name"]) != ("Deployment", name):
+            continue
+        makers = [it for it in items(scaler["metadata"], "ownerReferences") if it.get("controller")] or [
+            {"kind": "HorizontalPodAutoscaler", "name": scaler["metadata"]["name"]}
+        ]
+        remedy = (
+            f"{makers[0]['kind']} {makers[0]['name']} sets the number of its pods, and so does this stack: delete it, "
+            "and write how many there are to be as gateway.replicas"
+        )
+        yield Problem(key="llama-chat:gateway.deployment", value=name, remedy=remedy)

@@ -518,6 +518,26 @@ def test_what_flux_leaves_alone_or_has_only_a_common_label_is_let_through(adopti
     adoption.run()
 
 
+@pytest.mark.parametrize(
+    ("owners", "who"),
+    [
+        ([], "HorizontalPodAutoscaler chat"),
+        ([{"kind": "ScaledObject", "name": "llm", "controller": True}], "ScaledObject llm"),
+    ],
+)
+def test_an_autoscaler_of_the_gateway_is_refused(adoption: Adoption, owners: list[Object], who: str) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llm-gateway"}
+    scaler: Object = {"metadata": {"name": "chat", "ownerReferences": owners}, "spec": {"scaleTargetRef": target}}
+    adoption.cluster.objects["horizontalpodautoscaler", "chat"] = scaler
+    (line,) = adoption.refused()
+    assert line == (
+        f"llama-chat:gateway.deployment: llm-gateway: {who} sets the number of its pods, and so does this stack: "
+        "delete it, and write how many there are to be as gateway.replicas"
+    )
+    target["name"] = "vllm-code"
+    adoption.run()
+
+
 def with_env(name: str, value: str) -> Callable[[Cluster], None]:
     return lambda cluster: cluster.container()["env"].append({"name": name, "value": value})
 

@@ -221,3 +221,11 @@ def test_a_route_that_stays_as_it_is_needs_no_deployment(cluster: Cluster) -> No
     values["legacy"]["routes"][1] = {"name": "code-chat"}
     del cluster.objects["deployment", "vllm-code"]
     assert drift(stack_config(values).with_adopted(adopted()), cluster) == []
+
+
+def test_an_autoscaler_that_the_gateway_has_got_since_is_told(cluster: Cluster) -> None:
+    target = {"kind": "Deployment", "name": "llm-gateway"}
+    scaler: Object = {"metadata": {"name": "chat"}, "spec": {"scaleTargetRef": target}}
+    cluster.objects["horizontalpodautoscaler", "chat"] = scaler
+    (line,) = told(cluster, "cutover")
+    assert line.startswith("llama-chat:gateway.deployment: llm-gateway: HorizontalPodAutoscaler chat sets")
