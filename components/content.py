@@ -14,6 +14,7 @@ from components.pods import job_spec, metadata, timeouts
 from config.errors import Problem
 from render.document import content_hash, content_name
 
+_JOB_LENGTH = 52  # and a hash make the 63 characters of its pods' label
 LIMIT_BYTES = 1024 * 1024
 """The most that a ConfigMap may hold (https://kubernetes.io/docs/concepts/configuration/configmap/)."""
 
@@ -38,6 +39,11 @@ def config_map(  # noqa: PLR0913 - an object's identity, content and place
         opts=pulumi.ResourceOptions(parent=parent, retain_on_delete=retained or None),
     )
     return full_name, made
+
+
+def fitting(name: str) -> str:
+    """A name to which a Job can add its hash: shortened where need be, and still its own."""
+    return name if len(name) <= _JOB_LENGTH else f"{name[: _JOB_LENGTH - 11].rstrip('-')}-{content_hash(name)}"
 
 
 def job(  # noqa: PLR0913 - an object's identity, content and place

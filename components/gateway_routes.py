@@ -17,6 +17,7 @@ from components.pods import (
     SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
+    liveness,
     metadata,
     pod_security,
     pod_template,
@@ -26,6 +27,7 @@ from components.pods import (
     selector,
     timeouts,
 )
+from components.scripts.llama_chat_connections import IDLE_SECONDS
 from components.smoke_test import SmokeTest, SmokeTestArgs
 from config.model import StackConfig
 from render.budget import GATEWAY_START_SECONDS, SCHEDULING_SECONDS, longest_request
@@ -154,8 +156,12 @@ def candidate_test(
 
 
 def drain_seconds(config: StackConfig) -> int:
-    """The pods' grace period: requests go on coming until no node sends any more, and each may be the longest."""
-    return longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS
+    """The pods' grace period.
+
+    Requests go on coming until no node sends any more, and on connections that clients keep until these lay idle; each
+    may be the longest.
+    """
+    return longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS + IDLE_SECONDS
 
 
 def deployment_spec(
@@ -218,7 +224,7 @@ def gateway_container(config: StackConfig) -> ContainerArgsDict:
         # LiteLLM's own probe routes: `/health` itself would call every model
         "startup_probe": probe(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
         "readiness_probe": probe(port, "/health/readiness", period_seconds=2, failures=3),
-        "liveness_probe": probe(port, "/health/liveliness", period_seconds=15, failures=6),
+        "liveness_probe": liveness(port, "/health/liveliness"),
         "lifecycle": {"pre_stop": {"exec_": {"command": stop_command()}}},
     }
 

@@ -24,6 +24,7 @@ from components.pods import (
     SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
+    liveness,
     metadata,
     on_role,
     pod_security,
@@ -237,7 +238,7 @@ def server_container(backend: Backend, server: Server, deadlines: Budget) -> Con
         # `/health` of any engine: not 200 while it cannot answer
         "startup_probe": probe(PORT, "/health", period_seconds=PROBE_SECONDS, failures=startup_probes),
         "readiness_probe": probe(PORT, "/health", period_seconds=PROBE_SECONDS, failures=3),
-        "liveness_probe": probe(PORT, "/health", period_seconds=15, failures=6),
+        "liveness_probe": liveness(PORT, "/health"),
         "lifecycle": {
             "pre_stop": {"exec_": {"command": ["sh", f"{CATALOG}/drain.sh", server.engine, str(PORT)]}},
         },

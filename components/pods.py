@@ -155,6 +155,10 @@ def account_volume(name: str, seconds: int) -> VolumeArgsDict:
     return {"name": name, "projected": {"sources": [token, authority]}}
 
 
+HUNG_SECONDS = 30
+"""What a server that no longer answers has to end: there is nothing to drain."""
+
+
 def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeArgsDict:
     """An HTTP probe; a busy server may take seconds to answer it."""
     return {
@@ -162,6 +166,14 @@ def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeA
         "period_seconds": period_seconds,
         "timeout_seconds": 5,
         "failure_threshold": failures,
+    }
+
+
+def liveness(port: int, path: str) -> ProbeArgsDict:
+    """The probe after whose failures a server is started anew, without the time that its pod has to drain."""
+    return {
+        **probe(port, path, period_seconds=15, failures=6),
+        "termination_grace_period_seconds": HUNG_SECONDS,
     }
 
 

@@ -9,7 +9,7 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, PodSpec
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.access import ACCOUNT, service_account
-from components.content import config_map, job
+from components.content import config_map, fitting, job
 from components.pods import (
     SCRATCH,
     account_volume,
@@ -40,7 +40,8 @@ class Script:
 def script_job(
     name: str, config: StackConfig, script: Script, parent: pulumi.Resource, after: Sequence[pulumi.Resource]
 ) -> Job:
-    """The Job, its ConfigMap and its service account, all called `name`."""
+    """The Job, its ConfigMap and its service account, all called `name`, or as much of it as fits."""
+    name = fitting(name)
     namespace, folder = config.cluster.namespace, f"/{script.name}"
     data = {f"{script.name}.json": to_json(dict(script.record)), **scripts(f"{script.name}.py", *script.modules)}
     files, files_map = config_map(name, namespace=namespace, app=name, data=data, parent=parent)

@@ -11,19 +11,22 @@ from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from secrets import token_hex
+from typing import NamedTuple
 
 import httpx
 import pytest
 
 from components.connections import hook_env, hook_files
 from components.gateway_routes import KEEP_ALIVE_SECONDS
-from components.scripts.llama_chat_connections import ENDS
+from components.scripts.llama_chat_connections import ENDS, IDLE_SECONDS
 from tests.gateway_group import with_litellm
 
 Reply = tuple[int, dict[str, str], Iterator[bytes]]
 MODEL = "GLM-4.7-Flash"
 COMPLETION = {"id": "1", "created": 1, "model": MODEL}
 PATHS = ("/health/liveliness", "/v1/models", "/nowhere")
+SHORT_SECONDS = 6
+"""In the place of IDLE_SECONDS."""
 KEY = f"sk-{token_hex(32)}"
 pytestmark = pytest.mark.timeout(300)
 
@@ -74,6 +77,13 @@ def everyones_backend() -> Backend:
     return Backend()
 
 
+class Server(NamedTuple):
+    """A LiteLLM that runs."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
 @pytest.fixture
 def backend(everyones_backend: Backend) -> Iterator[Backend]:
     """One that waits; afterwards nothing waits for it."""
@@ -84,11 +94,14 @@ def backend(everyones_backend: Backend) -> Iterator[Backend]:
 
 
 @pytest.fixture(scope="module")
-def litellm(folder: Path, everyones_backend: Backend, serve_all: Callable[[Backend], str]) -> Iterator[str]:
-    """The address of a LiteLLM with one model that was started as our gateways are."""
+def server(folder: Path, everyones_backend: Backend, serve_all: Callable[[Backend], str]) -> Iterator[Server]:
+    """A LiteLLM with one model that was started as our gateways are."""
     (script,) = hook_files().items()
-    (folder / script[0]).write_text(script[1].replace(str(ENDS), str(folder / "ends")))
+    edited = script[1].replace(str(ENDS), str(folder / "ends"))
+    edited = edited.replace(f"IDLE_SECONDS = {IDLE_SECONDS}", f"IDLE_SECONDS = {SHORT_SECONDS}")
+    (folder / script[0]).write_text(edited)
     route = {"model": f"openai/{MODEL}", "api_base": f"{serve_all(everyones_backend)}/v1", "api_key": "none"}
+    (folder / "ends").touch()  # by a container that hung, and was started anew
     (folder / "config.yaml").write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": route}]}))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -100,7 +113,7 @@ def litellm(folder: Path, everyones_backend: Backend, serve_all: Callable[[Backe
     }
     arguments = ["--config", "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             with_litellm("litellm", *arguments),
             cwd=folder,
             env={**os.environ, **set_by_us},
@@ -111,13 +124,20 @@ def litellm(folder: Path, everyones_backend: Backend, serve_all: Callable[[Backe
         address = f"http://127.0.0.1:{port}"
         deadline = time.monotonic() + 240
         while not alive(address):
-            assert server.poll() is None, (folder / "log").read_text()
+            assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
             time.sleep(0.5)
-        yield address
+        yield Server(address, process)
     finally:
-        server.terminate()
-        server.wait(60)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def litellm(server: Server) -> str:
+    """Its address; the last test stops it."""
+    assert server.process.poll() is None
+    return server.address
 
 
 def alive(address: str) -> bool:
@@ -147,40 +167,77 @@ def test_the_real_litellm_says_so_with_an_answer_that_was_asked_for_before_that(
         assert answer.getheader("connection") == "close"
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_the_real_litellm_closes_the_connection_of_a_stream_that_began_before_that(
-    litellm: str, ends: Path, backend: Backend, *, told: bool
+def test_the_real_litellm_keeps_the_connection_of_a_stream_that_began_before_that_for_one_answer_more(
+    litellm: str, ends: Path, backend: Backend
 ) -> None:
     with asking(litellm, stream=True) as connection:
+        ends_meanwhile(connection, ends.touch, backend)
+        ask(connection, stream=True)
         answer = connection.getresponse()
-        first = answer.readline()
-        assert first.startswith(b"data: {"), first
-        if told:
-            ends.touch()
-        backend.last_word.set()
         assert answer.read().rstrip().endswith(b"data: [DONE]")
-        assert answer.getheader("connection") is None
-        assert closed(connection) == told
+        assert answer.getheader("connection") == "close"
+
+
+def test_the_real_litellm_answers_on_each_connection_until_it_lay_idle_after_it_was_told_to_stop(
+    server: Server, folder: Path, ends: Path, backend: Backend
+) -> None:
+    address = server.address
+
+    def stop() -> None:
+        ends.touch()
+        server.process.terminate()
+        deadline = time.monotonic() + 30
+        while alive(address):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    with connected(address) as idle, connected(address) as new, asking(address, stream=True) as busy:
+        get(idle)
+        new.connect()
+        ends_meanwhile(busy, stop, backend)
+        assert [get(connection) for connection in (busy, new)] == ["close", "close"]
+        assert idle.sock.recv(1) == b""
+    server.process.wait(30)
+    assert "Finished server process" in (folder / "log").read_text()
+
+
+@contextmanager
+def connected(litellm: str) -> Generator[HTTPConnection]:
+    with closing(HTTPConnection(litellm.removeprefix("http://"), timeout=60)) as connection:
+        yield connection
 
 
 @contextmanager
 def asking(litellm: str, *, stream: bool) -> Generator[HTTPConnection]:
     """A connection on which a chat request was sent."""
-    body = {"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Count."}]}
-    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-    with closing(HTTPConnection(litellm.removeprefix("http://"), timeout=60)) as connection:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    with connected(litellm) as connection:
+        ask(connection, stream=stream)
         yield connection
 
 
-def closed(connection: HTTPConnection) -> bool:
-    """Whether the server closes it within 3 s."""
-    assert connection.sock
-    connection.sock.settimeout(3)
-    try:
-        return connection.sock.recv(1) == b""
-    except TimeoutError:
-        return False
+def ask(connection: HTTPConnection, *, stream: bool) -> None:
+    body = {"model": MODEL, "stream": stream, "messages": [{"role": "user", "content": "Count."}]}
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+
+
+def ends_meanwhile(connection: HTTPConnection, told: Callable[[], None], backend: Backend) -> None:
+    """Read a whole stream, after whose first line the server is told to end: its head says nothing of that."""
+    answer = connection.getresponse()
+    first = answer.readline()
+    assert first.startswith(b"data: {"), first
+    told()
+    backend.last_word.set()
+    assert answer.read().rstrip().endswith(b"data: [DONE]")
+    assert answer.getheader("connection") is None
+
+
+def get(connection: HTTPConnection) -> str | None:
+    """Ask anything; what the answer says of the connection."""
+    connection.request("GET", "/health/liveliness")
+    answer = connection.getresponse()
+    assert (answer.status, answer.read()) == (200, b'"I\'m alive!"')
+    return answer.getheader("connection")
 
 
 def test_what_an_adopted_one_has_in_these_variables_stays() -> None:
