@@ -1,7 +1,6 @@
 """What the LibreChat in front of the gateway lists."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import pulumi
 from pulumi_kubernetes.core.v1 import ConfigMap
@@ -19,6 +18,8 @@ READ = "llama-chat/librechat"
 """The annotation of LibreChat's pods: the hash of the document that they have read, where it is not the adopted one."""
 ROLLED_SECONDS = SCHEDULING_SECONDS + 300
 """What LibreChat may take until it is ready."""
+WAY_BACK_SECONDS = 120
+"""What the way back to phase parallel waits for that, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,9 @@ class FrontendConfig(pulumi.ComponentResource):
     LibreChat, which reads it at its start alone, is then rolled in the way that it has.
     """
 
-    patched: tuple[pulumi.Resource, ...] = ()
-    """Of an adopted one: its document, and what has it read that."""
+    turned: tuple[pulumi.Resource, ...] = ()
+    """Of an adopted one: once these stand, users are shown the phase's names; or, on the way back to phase parallel,
+    LibreChat had time enough for it: one that does not get ready must not bar that way."""
     last: tuple[pulumi.Resource, ...]
     """Once these stand, users are shown the phase's names."""
 
@@ -48,10 +50,22 @@ class FrontendConfig(pulumi.ComponentResource):
         text = frontend_text(config)
         if frontend.mode == "adopt":
             stated = frontend_patch(config, text)
-            self.patched = self._patched(name, args, text, stated)
-            waiting, of = f"{frontend.deployment}-rollout", {frontend.deployment: stated}
-            rolled = rolled_out(waiting, config, of, ROLLED_SECONDS, parent=self, after=self.patched)
-            self.last = (*self.patched, rolled)
+            made, patched = self._patched(name, args, text, stated)
+            back = config.migration.phase == "parallel"
+            read: str | None = stated["template"]["metadata"]["annotations"].get(READ)
+            rolled = rolled_out(
+                f"{frontend.deployment}-rollout",
+                config,
+                {frontend.deployment: stated},
+                WAY_BACK_SECONDS if back else ROLLED_SECONDS,
+                parent=self,
+                # Pulumi's wait for the patch fails with LibreChat
+                after=[made] if back else [made, patched],
+                annotations={READ: read},
+                bars=not back,
+            )
+            self.turned = (made, rolled)
+            self.last = (made, patched, rolled)
         else:
             ours = ConfigMap(
                 f"{name}-librechat",
@@ -87,10 +101,5 @@ def frontend_patch(config: StackConfig, text: str) -> Object:
 
     The adopted one they have read already: nothing is restarted for it.
     """
-    spec = cast("Object", config.adopted.frontend)["spec"]
     read = {} if text == config.adopted.librechat else {READ: content_hash(text)}
-    rolling = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
-    return {
-        **({} if "strategy" in spec else {"strategy": rolling}),
-        "template": {"metadata": {"annotations": read}},
-    }
+    return {"template": {"metadata": {"annotations": read}}}

@@ -8,10 +8,8 @@ from components.patches import deployment_patch, left_in_place
 from components.pods import timeouts
 from components.rollout import rolled_out
 from config.model import StackConfig
+from config.phases import ROUTED
 from config.sizing import UNKNOWN_SECONDS
-
-ROUTED = ("parallel", "test")
-"""The phases in which the gateway leads to them."""
 
 
 @dataclass(frozen=True, kw_only=True)

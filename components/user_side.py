@@ -8,11 +8,7 @@ from components.adopted_gateway import AdoptedGateway
 from components.frontend_config import FrontendConfig, FrontendConfigArgs
 from components.gateway_routes import GatewayRoutes, GatewayRoutesArgs
 from config.model import StackConfig
-from config.phases import Reached
-
-LISTED_FIRST = ("parallel", "test")
-"""Phases in which LibreChat lists what was adopted, which the gateway routes in each phase: going back there, it stops
-listing a name of ours before the gateway stops routing it."""
+from config.phases import ROUTED, Reached
 
 
 def user_side(
@@ -38,10 +34,18 @@ def user_side(
     def frontend(*before: pulumi.Resource) -> FrontendConfig:
         return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=before), opts)
 
-    if config.frontend.mode == "adopt" and config.migration.phase in LISTED_FIRST:
+    if config.frontend.mode == "adopt" and _unlisted_first(config):
         listed = frontend()
-        # a LibreChat that does not get ready must not bar the way back
-        before = listed.patched if config.migration.phase == "parallel" else listed.last
-        return (*gateway(*before).last, *listed.last)
+        return (*gateway(*listed.turned).last, *listed.last)
     routed = gateway()
     return (*routed.last, *frontend(routed.ready).last)
+
+
+def _unlisted_first(config: StackConfig) -> bool:
+    """Whether LibreChat stops listing names before the gateway stops routing them.
+
+    In the phases of the legacy routes it lists what was adopted, which the gateway routes in each phase. Where the
+    legacy names are dropped it lists ours, which are routed since the cutover.
+    """
+    migration = config.migration
+    return migration.phase in ROUTED or (migration.phase == "done" and not migration.keep_aliases)

@@ -11,6 +11,8 @@ from config.secrecy import key_path, problem
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 """In their order."""
+ROUTED = PHASES[:2]
+"""Those in which the gateway leads to the Deployments of legacy routes."""
 PHASE = "phase"
 """The stack output that says which phase was reached; absent in mode deploy, and before the first one."""
 PHASE_SINCE = "phase_since"

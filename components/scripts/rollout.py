@@ -26,17 +26,31 @@ if TYPE_CHECKING:
 
 
 def wait_for(plan: dict[str, Any], cluster: Cluster, run: Run) -> str:
-    """The verdict once each Deployment has so many pods of its newest template, all available; Failure where not."""
+    """The verdict once each Deployment has so many pods of its newest template, all available.
+
+    Failure where it has not in time; where the plan says that it bars nothing, a verdict all the same.
+    """
     run.begin(plan["seconds"])
     for name in plan["deployments"]:
-        while (found := cluster.get("deployments", name)) is None or not stands(found):
+        while (found := cluster.get("deployments", name)) is None or not (
+            annotated(found, plan["annotations"]) and stands(found)
+        ):
             if found is None:
                 raise Failure(f"namespace {plan['namespace']} has no Deployment {name}: bring it back")
             if not run.pause():
                 replicas, new = found["spec"]["replicas"], available_new(found)
                 remedy = f"look at its pods: kubectl -n {plan['namespace']} describe deployment {name}"
-                raise Failure(f"{name}: of {replicas} new pods {new} are there after {plan['seconds']} s: {remedy}")
+                told = f"{name}: of {replicas} new pods {new} are there after {plan['seconds']} s: {remedy}"
+                if plan["bars"]:
+                    raise Failure(told)
+                return f"ok: the update goes on all the same: {told}"
     return f"ok: {', '.join(plan['deployments'])} at full strength"
+
+
+def annotated(deployment: Object, wanted: dict[str, str | None]) -> bool:
+    """Whether the newest template says what it should, in its annotations; None is one that it should not have."""
+    told: dict[str, str] = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    return all(told.get(name) == value for name, value in wanted.items())
 
 
 def stands(deployment: Object) -> bool:
@@ -57,7 +71,7 @@ def available_new(deployment: Object) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; the exit status is 0, 1, or 143 after SIGTERM."""
     parser = argparse.ArgumentParser(description="Waits until Deployments stand as they are wanted.")
-    parser.add_argument("--config", type=Path, required=True, help="JSON: namespace, seconds, deployments")
+    parser.add_argument("--config", type=Path, required=True, help="JSON: what is waited for, and for how long")
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
     args = parser.parse_args(arguments)
     run, status = Run(), 1

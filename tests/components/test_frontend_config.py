@@ -1,6 +1,6 @@
 """What the frontend's ConfigMap is."""
 
-from typing import Any
+import json
 
 import pytest
 import yaml
@@ -8,7 +8,7 @@ import yaml
 from components.frontend_config import READ, FrontendConfig, FrontendConfigArgs
 from config.model import StackConfig
 from render.librechat import frontend_text
-from tests.components.adopted import FRONTEND, LIBRECHAT, adopting
+from tests.components.adopted import LIBRECHAT, adopting
 from tests.components.recorder import Recorder, record
 
 
@@ -54,12 +54,17 @@ def test_each_patch_is_waited_for_by_a_job_of_its_own() -> None:
     assert names["test"] == names["cutover"] != names["frontend"]
 
 
-def rolling(live: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever is stated
-    return frontend(adopting("frontend", frontend=live)).one("DeploymentPatch")["spec"].get("strategy")
+def test_the_way_back_to_the_first_phase_waits_for_librechat_and_goes_on_without_it() -> None:
+    recorder = frontend(adopting("parallel"))
+    (job,) = recorder.all("Job")
+    assert "frontend-routes" in job.after
+    assert "frontend-deployment" not in job.after
+    plan = json.loads(recorder.one("ConfigMap")["data"]["rollout.json"])
+    assert (plan["annotations"], plan["bars"], plan["seconds"]) == ({READ: None}, False, 120)
 
 
-def test_librechat_is_rolled_in_its_own_way_where_it_has_one() -> None:
-    live = yaml.safe_load(FRONTEND)
-    assert rolling(live) is None
-    del live["spec"]["strategy"]
-    assert rolling(live) == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+def test_a_long_name_leaves_room_for_a_jobs_hash() -> None:
+    config = adopting("frontend")
+    longest = config.frontend.model_copy(update={"deployment": "f" * 63})
+    recorder = frontend(config.model_copy(update={"frontend": longest}).with_adopted(config.adopted))
+    assert len(recorder.one("Job")["metadata"]["name"]) == 63

@@ -189,7 +189,7 @@ def test_a_secret_that_the_operator_makes_is_asked_for_and_waited_for(values: di
     assert made["spec"] == {
         "refreshInterval": "1h",
         "secretStoreRef": {"name": "vault", "kind": "SecretStore"},
-        "target": {"name": "hf-token"},
+        "target": {"name": "hf-token", "creationPolicy": "Orphan"},
         "data": [{"secretKey": "token", "remoteRef": {"key": "ai/hub", "property": "token"}}],
     }
 
