@@ -84,7 +84,8 @@ def external_secret(
         spec={
             "refreshInterval": source.refresh,
             "secretStoreRef": {"name": source.store, "kind": source.store_kind},
-            "target": {"name": secret.name},
+            # what was read once stays where it is, without this object too: the pods still read it
+            "target": {"name": secret.name, "creationPolicy": "Orphan"},
             "data": [{"secretKey": secret.key, "remoteRef": reference}],
         },
         opts=pulumi.ResourceOptions(parent=parent, depends_on=list(parent.resources)),

@@ -83,6 +83,7 @@ class PoolBackend(Backend):
     engine: Literal["llama-swap", "llama-server"]
     ttl_seconds: int
     max_loaded: int
+    concurrency_limit: int
     load_seconds: int
     """Most seconds that its slowest model may take to load."""
     smoke: Literal["changed", "all"]

@@ -157,12 +157,13 @@ class StackConfig(Frozen):
             engine=entry.engine,
             ttl_seconds=entry.ttl_seconds,
             max_loaded=loaded,
+            concurrency_limit=entry.concurrency_limit,
             load_seconds=max(served.load_seconds for served in models),
             smoke=entry.smoke,
         )
 
     def _pooled(self, entry: Pool, model: PoolModel, runtime: Runtime) -> Served:
-        # a slot that no request may use would only take memory; a request without a slot would wait unseen
+        # a slot that no request may use would only take memory
         slots = min(runtime.parallel, entry.concurrency_limit)
         return self._served(entry, model, runtime.model_copy(update={"parallel": slots}))
 

@@ -242,8 +242,8 @@ class Pool(Entry):
     concurrency_limit: int = Field(
         default=4,
         ge=1,
-        description="requests of one model at a time, runtime.parallel at the most; llama-swap refuses more, "
-        "llama-server queues them",
+        description="requests of one model at a time, one more than runtime.parallel at the most; llama-swap refuses "
+        "more, llama-server queues them",
     )
     load_seconds: int | None = Field(
         default=None,

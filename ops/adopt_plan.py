@@ -48,8 +48,8 @@ class Plan:
 
 def make_plan(config: StackConfig, kube: Kube, before: Adopted) -> Plan:
     """What is to be written of what runs; ConfigError with all that is in the way."""
+    problems: list[Problem] = []
     serving(config, kube)
-    problems = list(autoscaled(config, kube))
     gateway = read_live(config, kube, "gateway")
     frontend = read_live(config, kube, "frontend") if config.frontend.mode == "adopt" else None
     found = [live for live in (gateway, frontend) if live]
@@ -73,6 +73,8 @@ def make_plan(config: StackConfig, kube: Kube, before: Adopted) -> Plan:
     legacy = config.legacy.model_copy(update=made)
     problems += [*routes.problems, *_in_the_open(deployment), *_secret_taken(kube, secret, keys, values)]
     problems += _hook_taken(config, kube, gateway)
+    workers = dict.fromkeys(legacy.workers, "llama-chat:legacy.routes")
+    problems += autoscaled(kube, {**workers, config.gateway.deployment: "llama-chat:gateway.deployment"})
     problems += _unwanted(config, adopted, legacy)
     if problems:
         raise ConfigError(tuple(problems))

@@ -11,6 +11,7 @@ from ops.checklist import Check, made, same_names
 from ops.forward import model_ids
 from ops.gpus import holders, holds, names, taken
 from ops.kube import Kube, Object, name_of
+from ops.room import Owners
 
 RESTART_LOOP = 3
 """From so many restarts on a pod is in a loop; one or two are a node's reboot or a lost probe."""
@@ -20,7 +21,7 @@ def backend_checks(config: StackConfig, kube: Kube, backend: Backend) -> Iterato
     """The checks of one backend, in the order of the list."""
     looks: dict[str, Callable[[], str]] = {
         "on its role's node": partial(_on_its_node, kube, backend),
-        "one GPU, its own": partial(_own_gpu, kube, backend),
+        "one GPU, its own": partial(_own_gpu, config, kube, backend),
         "ready, no restart loop": partial(_steady, kube, backend),
         "/health": lambda: _through_service(config, kube, backend, "health"),
         "/v1/models": lambda: same_names(
@@ -54,8 +55,8 @@ def _on_its_node(kube: Kube, backend: Backend) -> str:
     return f"{backend.host} has {ROLE_LABEL}={label}"
 
 
-def _own_gpu(kube: Kube, backend: Backend) -> str:
-    resource = backend.gpu.resource
+def _own_gpu(config: StackConfig, kube: Kube, backend: Backend) -> str:
+    resource, owners = backend.gpu.resource, Owners.of(config, frozenset())
     pods = _pods(kube, backend.name)
     if resource == NO_GPU:
         asked = {name for pod in pods for name in taken(pod)}
@@ -69,11 +70,13 @@ def _own_gpu(kube: Kube, backend: Backend) -> str:
         node = pod["spec"].get("nodeName")
         if not node:
             raise UserError(f"{name_of(pod)} has no node yet, so no GPU")
-        others = [
-            other for other in holders(kube, node, resource) if other["metadata"]["uid"] != pod["metadata"]["uid"]
-        ]
+        others = [it for it in holders(kube, node, resource) if it["metadata"]["uid"] != pod["metadata"]["uid"]]
+        # vLLM keeps its own until the migration is done
+        strangers = [other for other in others if owners.answers(other) is None]
+        if strangers:
+            raise UserError(f"{node}'s {resource} goes to other pods too: {names(strangers)}")
         if others:
-            raise UserError(f"{node}'s {resource} goes to other pods too: {names(others)}")
+            return f"{backend.gpu.count} of {resource}; others of the node are {names(others)}'s until phase done"
     return f"{backend.gpu.count} of {resource}, to no other pod of the node"
 
 

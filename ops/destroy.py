@@ -15,7 +15,7 @@ from config.phases import PHASES, read_reached
 from local.console import say
 from ops.checklist import FAULTS, explained
 from ops.drift import drift
-from ops.engine import Engine
+from ops.engine import Engine, InterruptedUpdateError
 from ops.forward import open_gateway
 from ops.guard import PATCHES
 from ops.history import ask_pulumi
@@ -101,9 +101,10 @@ def _go_back(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Co
     try:
         with _in_parallel(engine) as earlier:
             earlier.up("--yes", "--skip-preview")
+    except InterruptedUpdateError:
+        raise
     except UserError as error:
         _require_served(legacy, kube, error)
-        # it may have been the operator who stopped it
         if not confirm(f"{error} Users have what they had before all the same. Go on, and destroy stack {stack.name}?"):
             raise UserError("Nothing was destroyed.") from None
         return

@@ -7,12 +7,12 @@ from config.errors import ConfigError, Problem
 from config.legacy import MAKE_ADOPT
 from config.model import StackConfig
 from config.parts import Migration
-from config.phases import PHASES
+from config.phases import PHASES, ROUTED
 from local.console import say
 from ops.adopt import difference
 from ops.inline_keys import Reader, hidden, inline_keys, references, referred
 from ops.kube import Kube, name_of
-from ops.live import Live, autoscaled, owned, read_live, released, secret_values, serving, unfit
+from ops.live import Live, owned, read_live, released, secret_values, serving, unfit
 from render.librechat import frontend_text
 from render.litellm import gateway_text
 
@@ -50,7 +50,6 @@ def _drift(config: StackConfig, kube: Kube, *, overwrite: bool) -> Iterator[Prob
         serving(config, kube)
     except ConfigError as error:
         yield from error.problems
-    yield from autoscaled(config, kube)
     yield from _workers(config, kube)
 
 
@@ -139,5 +138,12 @@ def _workers(config: StackConfig, kube: Kube) -> Iterator[Problem]:
             there = ", ".join(sorted(standing)) or "none"
             remedy = f"namespace {kube.namespace} has no such Deployment: it has {there}; {again}"
             yield Problem(key=key, value=route.deployment, remedy=remedy)
-        elif not config.legacy.gitops_released and (problem := released(key, found)):
+            continue
+        if not config.legacy.gitops_released and (problem := released(key, found)):
             yield problem
+        has = found["spec"].get("replicas", 1)
+        if config.migration.phase in ROUTED and has > route.replicas:
+            say(
+                f"{key}: {route.deployment}: has {has} pods, and the update leaves it {route.replicas}: answers of the "
+                "others may be cut; to keep them, write that number as the route's replicas"
+            )

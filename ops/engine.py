@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from config.errors import UserError
 from local.console import say
@@ -18,6 +18,18 @@ from ops.stack import ROOT, Stack
 
 ENDING_SECONDS = 10.0
 """How long a killed Pulumi may take to be gone."""
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    interrupted: bool
+    """Whether somebody had it end."""
+
+
+class InterruptedUpdateError(UserError):
+    """An update that failed as somebody had it end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +44,20 @@ class Engine:
     def up(self, *options: str) -> None:
         """`pulumi up` after a look at what stands, its output as it comes; UserError when it fails."""
         # a killed update's state may say more than the cluster has; a node that came back has lost its label
-        if self._run("up", "--refresh", *(["--continue-on-error"] if self.keep_going else []), *options):
+        ended = self._run("up", "--refresh", *(["--continue-on-error"] if self.keep_going else []), *options)
+        if ended.status and ended.interrupted:
+            raise InterruptedUpdateError(f"pulumi up of stack {self.stack} was interrupted: run this again.")
+        if ended.status:
             raise UserError(f"pulumi up of stack {self.stack} failed: the reason stands above.")
 
     def destroy(self, *options: str) -> None:
         """`pulumi destroy`, its output as it comes; UserError when it fails."""
-        if self._run("destroy", *options):
+        if self._run("destroy", *options).status:
             raise UserError(f"pulumi destroy of stack {self.stack} failed: the reason stands above.")
 
     def preview(self, *options: str) -> int:
         """`pulumi preview`, its output as it comes; its exit code."""
-        return self._run("preview", *options)
+        return self._run("preview", *options).status
 
     def refuse_lost_claims(self, kept: Collection[str]) -> None:
         """UserError where the state protects a claim that is none of `kept`: an update would meet it half way."""
@@ -63,42 +78,37 @@ class Engine:
 
     def repair(self) -> None:
         """Clear what a killed update left in the state: its lock, and operations that never ended."""
-        if self._run("cancel", "--yes", config_file=False):
+        if self._run("cancel", "--yes", config_file=False).status:
             raise UserError(f"pulumi cancel of stack {self.stack} failed: the reason stands above.")
         say("the last update was cut off: reading the cluster's state anew")
-        if self._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates"):
+        if self._run("refresh", "--yes", "--skip-preview", "--clear-pending-creates").status:
             raise UserError(f"pulumi refresh of stack {self.stack} failed: the reason stands above.")
 
-    def _run(self, command: str, *options: str, config_file: bool = True) -> int:
+    def _run(self, command: str, *options: str, config_file: bool = True) -> Ended:
         where = ["--config-file", str(self.config_file)] if config_file else []
         return run_gently(["pulumi", command, "--stack", self.stack, *where, *options])
 
 
-def run_gently(command: Sequence[str]) -> int:
+def run_gently(command: Sequence[str]) -> Ended:
     """Run a command that must end by itself: Ctrl-C reaches it from the terminal, SIGTERM is passed on as one.
 
     A killed Pulumi leaves its lock and half an update behind; an interrupted one finishes what it is at.
     """
     process: subprocess.Popen[bytes] | None = None
-    too_early = False
+    came: list[int] = []
 
-    def pass_on(_number: int, _frame: object) -> None:
-        nonlocal too_early
-        if process is None:
-            too_early = True
-        else:
+    def pass_on(number: int, _frame: object) -> None:
+        came.append(number)
+        if number == signal.SIGTERM and process is not None:
             process.send_signal(signal.SIGINT)
 
-    # functions, before the command starts: an ignored signal would be ignored by the command too
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, lambda _number, _frame: None),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, pass_on),
-    }
+    # a function, before the command starts: an ignored signal would be ignored by the command too
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         process = subprocess.Popen(command, cwd=ROOT)
-        if too_early:
+        if signal.SIGTERM in came:
             process.send_signal(signal.SIGINT)
-        return process.wait()
+        return Ended(process.wait(), interrupted=bool(came))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from config.errors import ConfigError, Problem
 from config.legacy import FIELD_MANAGER, litellm_document, part
 from config.model import StackConfig
-from ops.kube import Kube, Object
+from ops.kube import Kube, Object, name_of
 
 Part = Literal["gateway", "frontend"]
 _GITOPS = re.compile(r"((?:kustomize|helm)\.toolkit\.fluxcd\.io|argocd\.argoproj\.io)/")
@@ -125,8 +125,8 @@ def released(key: str, thing: Object) -> Problem | None:
         return None
     who = "Argo CD" if mark.startswith("argocd") else "Flux"
     remedy = (
-        f"{who} would undo what this stack changes in it ({mark}): take it out of git, or pause it there, then write "
-        "legacy.gitops_released: true"
+        f"{who} would undo what this stack changes in it ({mark}): keep it from being pruned, then take it out of "
+        "git (docs/migration.md), or pause it there; then write legacy.gitops_released: true"
     )
     return Problem(key=key, value=str(thing["metadata"]["name"]), remedy=remedy)
 
@@ -206,18 +206,17 @@ def serving(config: StackConfig, kube: Kube) -> None:
         raise ConfigError((Problem(key="llama-chat:gateway.port", value=str(gateway.port), remedy=remedy),))
 
 
-def autoscaled(config: StackConfig, kube: Kube) -> Iterator[Problem]:
-    """A HorizontalPodAutoscaler of the gateway, of its own or made by KEDA: it would change what the stack states."""
-    name = config.gateway.deployment
+def autoscaled(kube: Kube, deployments: Mapping[str, str]) -> Iterator[Problem]:
+    """Autoscalers of Deployments, by name, whose number of pods the stack states; KEDA's by what made them."""
     for scaler in kube.listed("horizontalpodautoscalers"):
         target: Object = scaler["spec"]["scaleTargetRef"]
-        if (target["kind"], target["name"]) != ("Deployment", name):
+        key = deployments.get(target["name"]) if target["kind"] == "Deployment" else None
+        if key is None:
             continue
-        makers = [it for it in items(scaler["metadata"], "ownerReferences") if it.get("controller")] or [
-            {"kind": "HorizontalPodAutoscaler", "name": scaler["metadata"]["name"]}
-        ]
+        made_by = [it for it in items(scaler["metadata"], "ownerReferences") if it.get("controller")]
+        who = f"{made_by[0]['kind']} {made_by[0]['name']}" if made_by else f"HorizontalPodAutoscaler {name_of(scaler)}"
         remedy = (
-            f"{makers[0]['kind']} {makers[0]['name']} sets the number of its pods, and so does this stack: delete it, "
-            "and write how many there are to be as gateway.replicas"
+            f"{who} changes the number of its pods, which this stack states: take that away (out of git too), scale "
+            "it to the number that you want, then run make adopt again"
         )
-        yield Problem(key="llama-chat:gateway.deployment", value=name, remedy=remedy)
+        yield Problem(key=key, value=str(target["name"]), remedy=remedy)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from components.scripts.gguf_choice import Unclear, choose
 from config.errors import ConfigError, Problem, UserError
-from config.load import load_file
+from config.load import load_unadopted
 from config.lock import (
     LOCK_FILE,
     Lock,
@@ -48,7 +48,7 @@ def lock(file: Path, *, update: str | None = None) -> None:
     cannot be reached, a new model's entry is `unverified`. Raises ConfigError with every model whose files the hub
     does not tell, once the others are written, and UserError where nothing can be done.
     """
-    config, path = load_file(file), file.parent / LOCK_FILE.name
+    config, path = load_unadopted(file), file.parent / LOCK_FILE.name
     content = path.read_bytes() if path.exists() else b""
     before, named = load_lock(path), list(models(config))
     asked = _to_ask(named, before, update)
@@ -183,7 +183,7 @@ def _dropped(standing: Mapping[_Source, LockedModel], file: Path, config: StackC
         if other == file:
             continue
         try:
-            configs.append(load_file(other))
+            configs.append(load_unadopted(other))
         except UserError as error:
             reason = str(error).splitlines()[0]
             say(f"no entry is dropped, as nobody knows which models {other.name} names: {reason}")

@@ -78,3 +78,4 @@ def _commit(stack: Stack, checkout: Checkout, content: bytes, edited: bytes, mes
         raise
     say(f"committed {stack.file.name} alone: {message}")
     say(f"`make preview STACK={stack.name}` shows what that changes, `make up STACK={stack.name}` does it")
+    say("push the commit as well: a pipeline that brings up the branch would take this back with its next run")

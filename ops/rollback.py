@@ -55,7 +55,7 @@ class Restored:
         """Run one of Pulumi's commands with this program, its output as it comes; its exit code."""
         where = ["--stack", self.stack, "--config-file", str(self.file)]
         with _environment(program_environment(self.variables)):
-            return run_gently(["pulumi", "-C", str(self.program), command, *where, *options])
+            return run_gently(["pulumi", "-C", str(self.program), command, *where, *options]).status
 
     def losses(self, *options: str) -> list[Loss]:
         """A preview, its output as it comes; what it would take away. UserError where it fails."""
@@ -144,7 +144,7 @@ def _back_up(stack: str, folder: Path) -> Path:
     """The state, in a file for its owner alone: beside a `file://` backend's own, else in the user's state folder."""
     place = (backend_folder(folder) or INSTANCES["local"].state.parent) / "backups"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = place / f"{stack}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
+    file = place / f"{stack}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.json"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
         written.write(ask_pulumi(folder, "stack", "export", "--stack", stack))
     return file
@@ -153,7 +153,7 @@ def _back_up(stack: str, folder: Path) -> Path:
 def _refresh(engine: Engine, folder: Path) -> None:
     """Read the cluster into the state, and settle what a killed update left pending; the cluster stays as it is."""
     options = ["--yes", "--skip-preview", "--clear-pending-creates", "--config-file", str(engine.config_file)]
-    if run_gently(["pulumi", "-C", str(folder), "refresh", "--stack", engine.stack, *options]):
+    if run_gently(["pulumi", "-C", str(folder), "refresh", "--stack", engine.stack, *options]).status:
         raise UserError(
             "pulumi refresh failed: the reason stands above. Where it is a lock, its holder may be at work: wait; where"
             f" that one was killed, `pulumi cancel --stack {engine.stack}` removes it. Then run this again."

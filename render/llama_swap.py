@@ -102,7 +102,8 @@ def _model(backend: PoolBackend, served: Served) -> SwapModel:
         proxy=f"http://127.0.0.1:{_PORT}",
         check_endpoint="/health",
         ttl=backend.ttl_seconds,
-        concurrency_limit=served.runtime.parallel,
+        # one more than slots: LibreChat asks for a title beside the first answer; more would wait unseen
+        concurrency_limit=min(served.runtime.parallel + 1, backend.concurrency_limit),
     )
 
 

@@ -36,9 +36,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cluster_objects import Cluster, Object, selected_by, selector
-from handover_pods import alive, drains, named, owned_by, ready, under_way, waits_for
+from handover_pods import drains, named, owned_by, under_way, waits_for
 from smoke_client import Failure, Run, Terminated
-from smoke_pods import own_cluster
+from smoke_pods import is_ready, own_cluster, stands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ def _deployment(plan: Plan, cluster: Cluster) -> Object:
 
 
 def _pods(cluster: Cluster, deployment: Object) -> list[Object]:
-    return [pod for pod in cluster.listed("pods", selector(deployment["spec"]["selector"])) if alive(pod)]
+    return [pod for pod in cluster.listed("pods", selector(deployment["spec"]["selector"])) if stands(pod)]
 
 
 def _sets(cluster: Cluster, deployment: Object) -> list[Object]:
@@ -149,12 +149,12 @@ def _wait_for_new(plan: Plan, cluster: Cluster, run: Run, deployment: Object) ->
     wanted = deployment["spec"]["replicas"]
     while True:
         new = [pod for pod in _pods(cluster, deployment) if drains(pod, plan.mark) == plan.content]
-        standing = [pod["metadata"]["name"] for pod in new if ready(pod)]
+        standing = [pod["metadata"]["name"] for pod in new if is_ready(pod)]
         if len(standing) >= wanted:
             return standing
         run.doing = f"waiting for {wanted} new pods of {plan.deployment}"
         if not run.pause():
-            told = [waits_for(pod) for pod in new if not ready(pod)] or [_forbidden(_deployment(plan, cluster))]
+            told = [waits_for(pod) for pod in new if not is_ready(pod)] or [_forbidden(_deployment(plan, cluster))]
             raise Failure(
                 f"{plan.deployment}: {len(standing)} of {wanted} new pods are ready after {run.seconds:g} s: "
                 f"{'; '.join(told)}: correct that and run it again; the old pods still answer"
@@ -170,8 +170,9 @@ def _forbidden(deployment: Object) -> str:
 
 def _set_free(plan: Plan, cluster: Cluster, run: Run, deployment: Object) -> None:
     """Delete the ReplicaSets of the old pods without them, each pod marked as ours to end."""
+    mark = {"metadata": {"labels": {LEAVING: plan.deployment}}}
+    known = {pod["metadata"]["uid"] for pod in _pods(cluster, deployment)}
     for pod in _old(plan, cluster, deployment):
-        mark = {"metadata": {"labels": {LEAVING: plan.deployment}}}
         cluster.merge("pods", pod["metadata"]["name"], mark)
     doomed = [
         it
@@ -185,6 +186,11 @@ def _set_free(plan: Plan, cluster: Cluster, run: Run, deployment: Object) -> Non
         while cluster.get("replicasets", name) is not None:
             if not run.pause():
                 raise Failure(f"ReplicaSet {name} still stands after {run.seconds:g} s: run it again")
+    # one that it made meanwhile, in the place of one that was evicted, is nobody's now
+    for pod in _pods(cluster, deployment):
+        meta = pod["metadata"]
+        if meta["uid"] not in known and not meta.get("ownerReferences") and not drains(pod, plan.mark):
+            cluster.merge("pods", meta["name"], mark)
 
 
 def _take_out(plan: Plan, cluster: Cluster, deployment: Object, leaving: list[Object]) -> str:
@@ -209,7 +215,7 @@ def _end(plan: Plan, cluster: Cluster, run: Run, leaving: list[Object]) -> float
     """Delete the pods, and wait until they are gone; returns the seconds that it took."""
     start = time.monotonic()
     grace = {"gracePeriodSeconds": plan.drain_seconds}
-    busy = [pod for pod in leaving if alive(pod)]
+    busy = [pod for pod in leaving if stands(pod)]
     run.begin(plan.patience_seconds)
     while busy and run.pause():
         for pod in [pod for pod in busy if not under_way(pod, plan.port, os.environ.get("LITELLM_MASTER_KEY", ""))]:

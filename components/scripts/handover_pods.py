@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 5.0
 
 
-def alive(pod: Object) -> bool:
-    """Neither on its way out nor a left-over of an eviction or a lost node."""
-    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {"Failed", "Succeeded"}
-
-
-def ready(pod: Object) -> bool:
-    """Whether a Service sends it requests."""
-    conditions: list[dict[str, str]] = pod["status"].get("conditions") or []
-    return any(it["type"] == "Ready" and it["status"] == "True" for it in conditions)
-
-
 def drains(item: Object, mark: str) -> str | None:
     """What a pod's, or a template's, annotation says; None where it ends without a drain."""
     annotations: dict[str, str] = item["metadata"].get("annotations") or {}

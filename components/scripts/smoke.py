@@ -72,7 +72,8 @@ def check_backend(config: dict[str, Any], options: Options, run: Run, cluster: S
     layers = ""
     if config["gpu_layers"] > 0 and asked:
         try:
-            layers = f", {check_layers(config, cluster, pods)} layers on the GPU"
+            told = check_layers(config, cluster, pods, since_long=options.everything)
+            layers = f", {told} layers on the GPU" if told else ", layers as when it was loaded (its log was rotated)"
         except Failure as failure:
             raise Failure(f"{', '.join(names)}: {failure}") from None
     return _verdict("answers and streams", asked, passed, layers)

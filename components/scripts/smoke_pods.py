@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CONTENT = "llama-chat/content"  # the label of our pods that holds the hash of what they are made of
 _LOG_BYTES = 4 * 2**20  # llama-server tells of its layers within its first lines
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")  # llama.cpp, load_tensors()
+_LOADING = re.compile(r"load_tensors: loading model tensors")  # the same
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -33,9 +34,9 @@ def deployed(config: dict[str, Any], run: Run, cluster: Server, who: str) -> lis
             raise Failure(
                 f"{who}: the cluster does not list {wanted['selector']}'s pods: {cluster.quoted(listed.text)}"
             )
-        standing = [pod for pod in cast("list[dict[str, Any]]", listed.at("items") or []) if _stands(pod)]
+        standing = [pod for pod in cast("list[dict[str, Any]]", listed.at("items") or []) if stands(pod)]
         of_it = [pod for pod in standing if pod["metadata"]["labels"].get(_CONTENT) == wanted["content"]]
-        ready: list[str] = [pod["metadata"]["name"] for pod in of_it if _is_ready(pod)]
+        ready: list[str] = [pod["metadata"]["name"] for pod in of_it if is_ready(pod)]
         if ready and of_it == standing:
             return ready
         run.doing = f"waiting for the pods of {wanted['selector']}"
@@ -45,30 +46,36 @@ def deployed(config: dict[str, Any], run: Run, cluster: Server, who: str) -> lis
             raise Failure(f"{who}: {what}: {told}: look at the Deployment's events")
 
 
-def _stands(pod: dict[str, Any]) -> bool:
+def stands(pod: dict[str, Any]) -> bool:
     """Neither on its way out nor a left-over of an eviction or a lost node."""
     return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") not in {"Failed", "Succeeded"}
 
 
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions: list[dict[str, str]] = pod["status"].get("conditions", [])
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Whether a Service sends it requests."""
+    conditions: list[dict[str, str]] = pod["status"].get("conditions") or []
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def _told(pod: dict[str, Any], content: str) -> str:
     its_own = pod["metadata"]["labels"].get(_CONTENT, "none")
     of = f"of content {content}" if its_own == content else f"of another content ({its_own}, expected {content})"
-    return f"pod {pod['metadata']['name']} is {of} and {'ready' if _is_ready(pod) else 'not ready'}"
+    return f"pod {pod['metadata']['name']} is {of} and {'ready' if is_ready(pod) else 'not ready'}"
 
 
-def check_layers(config: dict[str, Any], cluster: Server, pods: list[str]) -> str:
-    """Layers on the GPU and in all; Failure where the server fell back to the CPU, which it does without a word."""
+def check_layers(config: dict[str, Any], cluster: Server, pods: list[str], *, since_long: bool) -> str:
+    """Layers on the GPU and in all; Failure where the server fell back to the CPU, which it does without a word.
+
+    Nothing where a log was rotated, as that of pods that run `since_long` may be: their update has looked at it.
+    """
     layers = ""
     for pod in pods:
         path = f"/api/v1/namespaces/{config['namespace']}/pods/{pod}/log"
         log = cluster.ask(f"{path}?container={config['pods']['container']}&limitBytes={_LOG_BYTES}")
         if log.status != 200:  # noqa: PLR2004 - HTTP's own number
             raise Failure(f"the log of pod {pod} cannot be read: {cluster.quoted(log.text)}")
+        if since_long and not _LOADING.search(log.text):
+            return ""
         layers = offloaded(log.text, config["gpu_layers"], pod)
     return layers
 

@@ -490,7 +490,8 @@ def test_what_flux_puts_back_is_refused_until_that_is_dealt_with(
     (line,) = adoption.refused()
     assert line == (
         f"llama-chat:{key}: {name}: Flux would undo what this stack changes in it (kustomize.toolkit.fluxcd.io/name: "
-        "apps): take it out of git, or pause it there, then write legacy.gitops_released: true"
+        "apps): keep it from being pruned, then take it out of git (docs/migration.md), or pause it there; then write "
+        "legacy.gitops_released: true"
     )
     adoption.stack(legacy={"gitops_released": True})
     adoption.run()
@@ -518,23 +519,34 @@ def test_what_flux_leaves_alone_or_has_only_a_common_label_is_let_through(adopti
     adoption.run()
 
 
+def autoscaler(target: Object, *owners: Object) -> Object:
+    return {"metadata": {"name": "chat", "ownerReferences": list(owners)}, "spec": {"scaleTargetRef": target}}
+
+
 @pytest.mark.parametrize(
-    ("owners", "who"),
+    ("name", "key", "owner", "who"),
     [
-        ([], "HorizontalPodAutoscaler chat"),
-        ([{"kind": "ScaledObject", "name": "llm", "controller": True}], "ScaledObject llm"),
+        ("llm-gateway", "gateway.deployment", None, "HorizontalPodAutoscaler chat"),
+        ("llm-gateway", "gateway.deployment", {"kind": "ScaledObject", "name": "llm"}, "HorizontalPodAutoscaler chat"),
+        ("vllm-code", "legacy.routes", {"kind": "ScaledObject", "name": "llm", "controller": True}, "ScaledObject llm"),
     ],
 )
-def test_an_autoscaler_of_the_gateway_is_refused(adoption: Adoption, owners: list[Object], who: str) -> None:
-    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "llm-gateway"}
-    scaler: Object = {"metadata": {"name": "chat", "ownerReferences": owners}, "spec": {"scaleTargetRef": target}}
-    adoption.cluster.objects["horizontalpodautoscaler", "chat"] = scaler
+def test_an_autoscaler_of_what_the_stack_counts_is_refused(
+    adoption: Adoption, name: str, key: str, owner: Object | None, who: str
+) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name}
+    adoption.cluster.objects["horizontalpodautoscaler", "chat"] = autoscaler(target, *filter(None, [owner]))
     (line,) = adoption.refused()
     assert line == (
-        f"llama-chat:gateway.deployment: llm-gateway: {who} sets the number of its pods, and so does this stack: "
-        "delete it, and write how many there are to be as gateway.replicas"
+        f"llama-chat:{key}: {name}: {who} changes the number of its pods, which this stack states: take that away (out "
+        "of git too), scale it to the number that you want, then run make adopt again"
     )
-    target["name"] = "vllm-code"
+
+
+@pytest.mark.parametrize("target", [("Deployment", "librechat"), ("StatefulSet", "llm-gateway")])
+def test_any_other_autoscaler_is_let_through(adoption: Adoption, target: tuple[str, str]) -> None:
+    scaled: Object = dict(zip(("kind", "name"), target, strict=True))
+    adoption.cluster.objects["horizontalpodautoscaler", "chat"] = autoscaler(scaled)
     adoption.run()
 
 

@@ -14,6 +14,7 @@ from config.errors import Problem, UserError
 from ops import destroy as command
 from ops import verify
 from ops.destroy import destroy
+from ops.engine import Ended
 from ops.hold import put_hold
 from tests.ops.adoptable import KEY, Cluster
 from tests.ops.migrating import NAME, Migrating, at_hand, made
@@ -241,6 +242,20 @@ def test_a_broken_backend_keeps_no_stack_whose_users_have_what_they_had_before(
     assert stack.standing() == ALL
     run(stack, cluster)
     assert stack.standing() == []
+
+
+def test_an_interrupted_way_back_is_nobodys_leave_to_destroy(
+    stack: Migrating, cluster: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.up("test")
+
+    def interrupted(_command: object) -> Ended:
+        return Ended(1, interrupted=True)
+
+    monkeypatch.setattr("ops.engine.run_gently", interrupted)
+    with pytest.raises(UserError, match=r"^pulumi up of stack prod was interrupted: run this again\.$"):
+        run(stack, cluster)
+    assert stack.standing() == ALL
 
 
 def test_where_vllm_finds_no_gpu_the_way_back_is_not_begun(

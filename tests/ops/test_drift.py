@@ -223,9 +223,11 @@ def test_a_route_that_stays_as_it_is_needs_no_deployment(cluster: Cluster) -> No
     assert drift(stack_config(values).with_adopted(adopted()), cluster) == []
 
 
-def test_an_autoscaler_that_the_gateway_has_got_since_is_told(cluster: Cluster) -> None:
-    target = {"kind": "Deployment", "name": "llm-gateway"}
-    scaler: Object = {"metadata": {"name": "chat"}, "spec": {"scaleTargetRef": target}}
-    cluster.objects["horizontalpodautoscaler", "chat"] = scaler
-    (line,) = told(cluster, "cutover")
-    assert line.startswith("llama-chat:gateway.deployment: llm-gateway: HorizontalPodAutoscaler chat sets")
+@pytest.mark.parametrize(("phase", "warned"), [("parallel", True), ("test", True), ("cutover", False)])
+def test_pods_of_vllm_that_the_update_would_end_are_told_and_bar_nothing(
+    cluster: Cluster, phase: str, *, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.named("deployment", "vllm-code")["spec"]["replicas"] = 3
+    assert told(cluster, phase) == []
+    said = "llama-chat:legacy.routes[1].deployment: vllm-code: has 3 pods, and the update leaves it 1: answers of"
+    assert (said in capsys.readouterr().err) == warned

@@ -139,7 +139,7 @@ def test_an_interrupted_command_ends_by_itself(tmp_path: Path) -> None:
         wait_for((tmp_path / "up").exists)
         command.send_signal(signal.SIGTERM)
         printed, _ = command.communicate(timeout=30)
-    assert printed == "3\n"
+    assert printed == "Ended(status=3, interrupted=True)\n"
     assert (tmp_path / "ended").exists()
 
 

@@ -200,6 +200,13 @@ def test_every_triple_gets_the_commit_the_files_and_the_shape_that_the_hub_has(
     assert [path.name for path in project.root.iterdir() if path.name.startswith(".")] == []
 
 
+def test_models_are_locked_before_their_gateway_is_adopted(project: Project) -> None:
+    project.values["gateway"]["mode"] = "adopt"
+    project.write()
+    run_lock("prod")
+    assert len(load_lock(project.lock).models) == 4
+
+
 def test_a_second_run_asks_nothing_and_writes_nothing(
     project: Project, hub: Recorder, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from render.litellm import gateway_text
 from tests.conftest import stack_config
 from tests.ops.adoptable import KEY as LEGACY_KEY
 from tests.ops.adoptable import LIVE_LITELLM, Cluster
-from tests.ops.live_stack import Live, Server, StubKube, deployment, live_stack, serving
+from tests.ops.live_stack import Live, Server, StubKube, deployment, live_stack, pod, serving
 from tests.runbook import LITELLM, REPLACED, adopted, adopting, adopting_values
 
 Object = dict[str, Any]
@@ -236,3 +236,15 @@ def test_a_deployment_that_stood_still_before_may_stand_still(standing: Standing
     set_strength(live.kube.objects["deployment", "vllm-code"], 0)
     assert live.red() == {}
     assert "code-chat" not in {asked["model"] for asked in live.server.asked}
+
+
+def test_a_node_may_have_gpus_of_vllm_beside_ours_and_of_nobody_else(standing: Standing) -> None:
+    live = standing(adopting("test"))
+    vllm = pod("vllm-code-7d9f-x", "vllm-code", "gpu-node-1", "1")
+    live.kube.pods.append(vllm)
+    check = rows(live, "one GPU, its own")["llama-static-a"]
+    assert (check.ok, check.detail) == (False, "gpu-node-1's amd.com/gpu goes to other pods too: ai/vllm-code-7d9f-x")
+    vllm["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "vllm-code-7d9f"}]
+    check = rows(live, "one GPU, its own")["llama-static-a"]
+    seen = "1 of amd.com/gpu; others of the node are ai/vllm-code-7d9f-x's until phase done"
+    assert (check.ok, check.detail) == (True, seen)

@@ -65,9 +65,9 @@ def test_one_model_at_a_time_is_the_conservative_default(config: StackConfig) ->
     assert {model["ttl"] for model in models} == {900}
 
 
-def test_no_more_requests_are_let_in_than_a_model_has_slots(values: dict[str, Any]) -> None:
+def test_a_title_may_wait_beside_the_answers_that_a_model_has_slots_for(values: dict[str, Any]) -> None:
     models = document(stack_config(values))["models"].values()
-    assert [model["concurrencyLimit"] for model in models] == [1, 2]
+    assert [model["concurrencyLimit"] for model in models] == [2, 3]
     values["pools"][0]["concurrency_limit"] = 1
     models = document(stack_config(values))["models"].values()
     assert [model["concurrencyLimit"] for model in models] == [1, 1]

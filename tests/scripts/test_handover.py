@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -199,6 +200,21 @@ def test_pods_that_another_deployment_owns_or_nobody_are_left_alone() -> None:
     handed_over(live)
     assert list(live.ended) == [f"{NAME}-adopted-0"]
     assert {"foreign", "bare"} < set(live.serving())
+
+
+def test_one_that_was_evicted_while_its_replica_set_went_leaves_no_pod_of_nobodys() -> None:
+    live, name = LiveGateway(), f"{NAME}-adopted-0"
+
+    def evict(method: str, path: str) -> None:
+        if method == "DELETE" and "/replicasets/" in path:
+            late = deepcopy(live.pods[name])
+            late["metadata"] |= {"name": "late", "uid": "late", "labels": {"app": NAME}}
+            live.pods["late"] = late
+
+    live.refuses = evict
+    handed_over(live)
+    assert list(live.ended) == [name, "late"]
+    assert not {name, "late"} & set(live.serving())
 
 
 def test_an_old_pod_leaves_every_service_that_knows_it() -> None:

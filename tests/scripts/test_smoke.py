@@ -188,7 +188,10 @@ def checks(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Checks:
 
 def offload_log(*counts: str) -> str:
     lines = [f"0.01.2 I load_tensors: offloaded {count} layers to GPU" for count in counts]
-    return "\n".join(["0.00.1 I srv llama_server: initializing ...", *lines, "0.03.4 I srv llama_server: model loaded"])
+    began = "0.00.2 I load_tensors: loading model tensors, this can take a while... (load_mode = mmap)"
+    return "\n".join(
+        ["0.00.1 I srv llama_server: initializing ...", began, *lines, "0.03.4 I srv llama_server: model loaded"]
+    )
 
 
 # --- backend
@@ -286,6 +289,18 @@ def test_a_silent_fallback_to_the_cpu_fails(backend: Backend, checks: Checks, lo
         checks.backend(backend, Cluster(log), 999)
     assert told in str(failure.value)
     assert "\n" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("log", "told"), [("… a request", "layers as when"), (offload_log("9/9"), "9/9 layers on the")]
+)
+def test_a_pod_that_runs_since_long_may_have_a_log_without_its_beginning(
+    backend: Backend, checks: Checks, log: str, told: str
+) -> None:
+    checks.options = Options(TEST, everything=True)
+    assert told in checks.backend(backend, Cluster(log), 999)
+    with pytest.raises(Failure, match="tells of no offloaded layers"):
+        checks.backend(backend, Cluster(offload_log()), 999)
 
 
 def test_a_log_that_may_not_be_read_fails(backend: Backend, checks: Checks) -> None:
