@@ -17,12 +17,12 @@ from components.pods import (
     SCRATCH_HOME,
     SCRATCH_MOUNT,
     config_volume,
-    liveness,
     metadata,
     pod_security,
     pod_template,
     probe,
     pull_secrets,
+    restarting,
     secret_env,
     selector,
     timeouts,
@@ -158,10 +158,10 @@ def candidate_test(
 def drain_seconds(config: StackConfig) -> int:
     """The pods' grace period.
 
-    Requests go on coming until no node sends any more, and on connections that clients keep until these lay idle; each
-    may be the longest.
+    Requests go on coming until no node sends any more; each may be the longest. On a connection that its client keeps
+    another one, the last, may come before it lay idle.
     """
-    return longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS + IDLE_SECONDS
+    return 2 * longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS + IDLE_SECONDS
 
 
 def deployment_spec(
@@ -222,9 +222,9 @@ def gateway_container(config: StackConfig) -> ContainerArgsDict:
     return {
         **litellm_container(config, *connection_env(config)),
         # LiteLLM's own probe routes: `/health` itself would call every model
-        "startup_probe": probe(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
+        "startup_probe": restarting(port, "/health/liveliness", period_seconds=2, failures=GATEWAY_START_SECONDS // 2),
         "readiness_probe": probe(port, "/health/readiness", period_seconds=2, failures=3),
-        "liveness_probe": liveness(port, "/health/liveliness"),
+        "liveness_probe": restarting(port, "/health/liveliness"),
         "lifecycle": {"pre_stop": {"exec_": {"command": stop_command()}}},
     }
 

@@ -169,10 +169,10 @@ def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeA
     }
 
 
-def liveness(port: int, path: str) -> ProbeArgsDict:
-    """The probe after whose failures a server is started anew, without the time that its pod has to drain."""
+def restarting(port: int, path: str, *, period_seconds: int = 15, failures: int = 6) -> ProbeArgsDict:
+    """A probe after whose failures a server is started anew, without the time that its pod has to drain."""
     return {
-        **probe(port, path, period_seconds=15, failures=6),
+        **probe(port, path, period_seconds=period_seconds, failures=failures),
         "termination_grace_period_seconds": HUNG_SECONDS,
     }
 

@@ -34,18 +34,9 @@ def user_side(
     def frontend(*before: pulumi.Resource) -> FrontendConfig:
         return FrontendConfig("frontend", FrontendConfigArgs(config=config, after=before), opts)
 
-    if config.frontend.mode == "adopt" and _unlisted_first(config):
+    if config.frontend.mode == "adopt" and config.migration.phase in ROUTED:
+        # there LibreChat lists what was adopted, which the gateway routes in each phase
         listed = frontend()
         return (*gateway(*listed.turned).last, *listed.last)
     routed = gateway()
     return (*routed.last, *frontend(routed.ready).last)
-
-
-def _unlisted_first(config: StackConfig) -> bool:
-    """Whether LibreChat stops listing names before the gateway stops routing them.
-
-    In the phases of the legacy routes it lists what was adopted, which the gateway routes in each phase. Where the
-    legacy names are dropped it lists ours, which are routed since the cutover.
-    """
-    migration = config.migration
-    return migration.phase in ROUTED or (migration.phase == "done" and not migration.keep_aliases)

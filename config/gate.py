@@ -7,7 +7,7 @@ import pulumi
 
 from config.hold import previous_outputs
 from config.model import StackConfig
-from config.phases import PHASE, PHASE_SINCE, Reached, read_reached, refused_step
+from config.phases import LISTED, PHASE, PHASE_SINCE, RENAMED, Reached, read_reached, refused_step
 
 
 def respect_gate(config: StackConfig) -> Reached | None:
@@ -41,3 +41,5 @@ def export_phase(config: StackConfig, reached: Reached | None, last: Sequence[pu
 
     pulumi.export(PHASE, stands.apply(lambda _: phase))
     pulumi.export(PHASE_SINCE, stands.apply(since))
+    listed = phase in LISTED and (config.migration.renamed or not config.legacy.replaced)
+    pulumi.export(RENAMED, stands.apply(lambda _: listed))

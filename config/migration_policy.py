@@ -9,6 +9,7 @@ from config.errors import Problem
 from config.legacy import MAKE_ADOPT, LegacyRoute, Parsed, listed_name, part
 from config.model import StackConfig
 from config.naming import Where, models
+from config.phases import LISTED
 from config.secrecy import MISSING, key_path, problem
 
 KEY = re.compile(r"os\.environ/(LEGACY_KEY_\d+)")
@@ -51,7 +52,7 @@ def nothing_to_migrate(config: StackConfig) -> Iterator[Problem]:
 
 def phase_without_frontend(config: StackConfig) -> Iterator[Problem]:
     """The frontend's step, and no frontend."""
-    if config.gateway.mode == "adopt" and config.frontend.mode == "none" and config.migration.phase in _LISTED:
+    if config.gateway.mode == "adopt" and config.frontend.mode == "none" and config.migration.phase in LISTED:
         remedy = "changes what LibreChat lists, but frontend.mode is none: write cutover, or adopt the frontend too"
         yield problem(("migration", "phase"), config.migration.phase, remedy)
 
@@ -193,7 +194,7 @@ def _lists_routes(config: StackConfig, entry: Parsed) -> bool:
 def still_named(config: StackConfig) -> Iterator[Problem]:
     """A legacy name that LibreChat would still send, and nobody would take any more."""
     migration = config.migration
-    if config.frontend.mode != "adopt" or migration.phase not in _LISTED:
+    if config.frontend.mode != "adopt" or migration.phase not in LISTED:
         return
     aliases_gone = migration.phase == "done" and not migration.keep_aliases
     if aliases_gone and not migration.renamed and config.legacy.replaced:
@@ -213,9 +214,6 @@ def still_named(config: StackConfig) -> Iterator[Problem]:
             )
             yield problem(("migration", key), getattr(migration, key), remedy)
 
-
-_LISTED = {"frontend", "done"}
-"""The phases in which LibreChat lists our names."""
 
 REFUSALS: tuple[Callable[[StackConfig], Iterator[Problem]], ...] = (
     not_adopted,

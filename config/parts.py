@@ -32,7 +32,7 @@ NO_GPU = "none"
 
 GRACE = (
     "seconds that an answer may still take when its pod is replaced; one that streams for longer is cut then. "
-    "Pods of pools and of the gateway drain longer, by a load and a second answer"
+    "Pods of pools and of the gateway drain longer, by a load and other answers"
 )
 """What `grace_seconds` is, of the stack and of one backend."""
 
@@ -284,9 +284,9 @@ class Gateway(Frozen):
     master_key_secret: SecretKey = Field(description="Secret with LiteLLM's master key")
     close_connections: bool = Field(
         default=True,
-        description="a pod that was told to end closes each connection with its answer, by a hook that LiteLLM calls "
-        "at its start: without it a request on a connection that a client keeps could be lost; false where the image "
-        "cannot have the hook",
+        description="a pod that was told to end says so with each answer that begins, and leaves connections open "
+        "until they lay idle, by a hook that LiteLLM calls at its start: without it a request on a connection that a "
+        "client keeps could be lost; false where the image cannot have the hook",
     )
 
 

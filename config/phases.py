@@ -13,8 +13,12 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 """In their order."""
 ROUTED = PHASES[:2]
 """Those in which the gateway leads to the Deployments of legacy routes."""
+LISTED = PHASES[3:]
+"""Those in which LibreChat lists our names."""
 PHASE = "phase"
 """The stack output that says which phase was reached; absent in mode deploy, and before the first one."""
+RENAMED = "renamed"
+"""The stack output that says whether LibreChat lists no legacy name that is replaced."""
 PHASE_SINCE = "phase_since"
 """The stack output that says when the phase that stands was first reached: `2026-11-24T10:00:00Z`."""
 
@@ -26,6 +30,8 @@ class Reached:
     phase: Phase
     since: datetime
     """When it was first reached since another one stood; UTC."""
+    renamed: bool | None = None
+    """Whether LibreChat lists no legacy name that is replaced; None where nobody has said so."""
 
 
 def read_reached(outputs: Mapping[str, Any]) -> Reached | None:
@@ -35,7 +41,9 @@ def read_reached(outputs: Mapping[str, Any]) -> Reached | None:
         since = datetime.fromisoformat(str(outputs.get(PHASE_SINCE))).astimezone(UTC)
     except ValueError:
         return None
-    return Reached(phase=phase, since=since) if phase else None
+    renamed = outputs.get(RENAMED)
+    told = renamed if isinstance(renamed, bool) else None
+    return Reached(phase=phase, since=since, renamed=told) if phase else None
 
 
 def refused_step(reached: Reached | None, wanted: Phase, migration: Migration, now: datetime) -> Problem | None:
@@ -43,7 +51,7 @@ def refused_step(reached: Reached | None, wanted: Phase, migration: Migration, n
 
     Forward goes one step at a time, the first one is `parallel`, and `done` comes `soak_hours` after `frontend`.
     Backward goes any number, but from a `done` that has dropped the legacy names: there it first goes to a phase that
-    routes these beside ours.
+    routes these beside ours. They are dropped once LibreChat lists them no more.
     """
     where = ("migration", "phase")
     if reached is None:
@@ -58,6 +66,9 @@ def refused_step(reached: Reached | None, wanted: Phase, migration: Migration, n
     if reached.phase == "done" and wanted in {"parallel", "test"} and not migration.keep_aliases:
         remedy = "with keep_aliases false, no legacy name is routed in done: go back to cutover first, then further"
         return problem(where, wanted, remedy)
+    if wanted == "done" and not migration.keep_aliases and reached.renamed is False:
+        remedy = "LibreChat still lists legacy names: bring renamed: true up with keep_aliases: true, then write false"
+        return problem(("migration", "keep_aliases"), migration.keep_aliases, remedy)
     left = reached.since + timedelta(hours=migration.soak_hours) - now
     if steps == 1 and wanted == "done" and left > timedelta(0):
         since = f"{reached.since:%Y-%m-%d %H:%M} UTC"

@@ -76,7 +76,7 @@ def destroy(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Con
     if adopting:
         _require_answers(stack, kube)
     say(f"stack {name} is gone; its history stays, and `make up STACK={name}` would make it anew")
-    for line in (*_left(kept, kube), *_needed(kept, stack.config)):
+    for line in (*_left(kept, kube), *_needed(kept, stack.config), *_kept_secrets(stack.config)):
         say(line)
 
 
@@ -95,7 +95,7 @@ def _go_back(stack: Stack, engine: Engine, kube: Kube, folder: Path, confirm: Co
     edited = with_entry(stack.file.read_text(encoding="utf-8"), "migration", "phase", LEGACY, BESIDE)
     legacy = read_text(stack, edited)
     room = starting_again(legacy, kube, cast("dict[str, Object]", kube.items("nodes")))
-    if problems := (*drift(stack.config, kube), *room):
+    if problems := (*drift(legacy, kube), *room):
         raise ConfigError(problems)
     say(f"going back to phase {LEGACY} first; {stack.file.name} stays as it is")
     try:
@@ -161,6 +161,11 @@ def _needed(kept: list[Object], config: StackConfig) -> Iterator[str]:
             yield f"the gateway needs ConfigMap {it['inputs']['metadata']['name']} from now on: its pods mount it"
     if any(it["type"].endswith(PATCHES) for it in kept) and config.legacy.keys:
         yield f"the gateway needs Secret {config.legacy.keys_secret} from now on: its document refers to it"
+
+
+def _kept_secrets(config: StackConfig) -> Iterator[str]:
+    for secret, _ in config.external_secrets:
+        yield f"Secret {secret.name} stays: the External Secrets Operator made it"
 
 
 def _left(kept: list[Object], kube: Kube) -> Iterator[str]:

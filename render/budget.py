@@ -1,8 +1,8 @@
 """Time from one place: every deadline of a backend and of the gateway follows from a few values of the stack file.
 
-A request may wait in a pool until running answers of another model end, then for the load, then for its own answer:
-the gateway waits longer than all three, llama-swap's health check longer than the load, and every pod drains longer
-than the longest request that it may hold.
+A request may wait in a pool until running answers of another model end, then for the load, then, where its model has
+fewer slots than it may have requests, for another answer, then for its own: the gateway waits longer than all of these,
+llama-swap's health check longer than the load, and every pod drains longer than the longest request that it may hold.
 """
 
 import math
@@ -54,7 +54,7 @@ def budget(backend: Backend) -> Budget:
     """A backend's deadlines."""
     answer = backend.grace_seconds - DRAIN_MARGIN_SECONDS
     load = backend.load_seconds if isinstance(backend, PoolBackend) else 0
-    request = answer + load + answer if load else answer
+    request = answer + load + _waiting(backend, answer) + answer if load else answer
     drain = request + DRAIN_MARGIN_SECONDS
     fetch = sum(served.fetch_seconds for served in backend.models)
     return Budget(
@@ -67,6 +67,13 @@ def budget(backend: Backend) -> Budget:
         rollout=drain + PULL_SECONDS + backend.startup_seconds,
         smoke=max(SMOKE_SECONDS + load, request),
     )
+
+
+def _waiting(backend: Backend, answer: int) -> int:
+    """What a pool's model may have one request wait for that has no slot."""
+    if not isinstance(backend, PoolBackend):
+        return 0
+    return answer if any(it.runtime.parallel < backend.concurrency_limit for it in backend.models) else 0
 
 
 def longest_request(config: StackConfig) -> int:

@@ -93,6 +93,8 @@ def hand_over(plan: Plan, cluster: Cluster, run: Run) -> str:
         _set_free(plan, cluster, run, deployment)
     if old or deployment["spec"].get("minReadySeconds") == HOLD_SECONDS:
         _apply(plan, cluster, deployment, hold=False)
+    for pod in _strays(plan, cluster, deployment):
+        _mark(plan, cluster, pod)
     leaving = cluster.listed("pods", f"{LEAVING}={plan.deployment}")
     if not leaving:
         return f"ok: {plan.deployment}: no pod ends without a drain, so there was nothing to hand over"
@@ -127,6 +129,21 @@ def _old(plan: Plan, cluster: Cluster, deployment: Object) -> list[Object]:
     """The Deployment's pods that do not drain and that nobody has told to end."""
     sets = _sets(cluster, deployment)
     return [pod for pod in _pods(cluster, deployment) if owned_by(pod, sets) and not drains(pod, plan.mark)]
+
+
+def _strays(plan: Plan, cluster: Cluster, deployment: Object) -> list[Object]:
+    """Old pods that a ReplicaSet made as it was deleted, in the place of evicted ones: nobody counts them."""
+    return [
+        pod
+        for pod in _pods(cluster, deployment)
+        if "pod-template-hash" in pod["metadata"]["labels"]
+        and not pod["metadata"].get("ownerReferences")
+        and not drains(pod, plan.mark)
+    ]
+
+
+def _mark(plan: Plan, cluster: Cluster, pod: Object) -> None:
+    cluster.merge("pods", pod["metadata"]["name"], {"metadata": {"labels": {LEAVING: plan.deployment}}})
 
 
 def _apply(plan: Plan, cluster: Cluster, deployment: Object, *, hold: bool) -> None:
@@ -170,10 +187,8 @@ def _forbidden(deployment: Object) -> str:
 
 def _set_free(plan: Plan, cluster: Cluster, run: Run, deployment: Object) -> None:
     """Delete the ReplicaSets of the old pods without them, each pod marked as ours to end."""
-    mark = {"metadata": {"labels": {LEAVING: plan.deployment}}}
-    known = {pod["metadata"]["uid"] for pod in _pods(cluster, deployment)}
     for pod in _old(plan, cluster, deployment):
-        cluster.merge("pods", pod["metadata"]["name"], mark)
+        _mark(plan, cluster, pod)
     doomed = [
         it
         for it in _sets(cluster, deployment)
@@ -186,11 +201,6 @@ def _set_free(plan: Plan, cluster: Cluster, run: Run, deployment: Object) -> Non
         while cluster.get("replicasets", name) is not None:
             if not run.pause():
                 raise Failure(f"ReplicaSet {name} still stands after {run.seconds:g} s: run it again")
-    # one that it made meanwhile, in the place of one that was evicted, is nobody's now
-    for pod in _pods(cluster, deployment):
-        meta = pod["metadata"]
-        if meta["uid"] not in known and not meta.get("ownerReferences") and not drains(pod, plan.mark):
-            cluster.merge("pods", meta["name"], mark)
 
 
 def _take_out(plan: Plan, cluster: Cluster, deployment: Object, leaving: list[Object]) -> str:

@@ -214,12 +214,12 @@ def test_a_gateway_may_go_without_our_hook() -> None:
 def test_a_hook_a_probe_and_a_longer_grace_period_of_its_own_stay() -> None:
     live = live_gateway()
     live["spec"]["minReadySeconds"] = 5
-    live["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 7200
+    live["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 14400
     own: dict[str, Any] = {"lifecycle": {"preStop": {"httpGet": {"port": 1}}}, "readinessProbe": {"exec": {}}}
     litellm_container(live).update(own)
     spec = patched(adopting(gateway=live))
     assert set(server(spec)) == {"name", "env", "volumeMounts"}
-    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 7200
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] == 14400
     assert spec["minReadySeconds"] == 5
 
 

@@ -51,7 +51,8 @@ def test_each_patch_is_waited_for_by_a_job_of_its_own() -> None:
     jobs = {phase: frontend(adopting(phase)).all("Job")[0] for phase in ("test", "cutover", "frontend")}
     assert "frontend-deployment" in jobs["frontend"].after
     names = {phase: it.name for phase, it in jobs.items()}
-    assert names["test"] == names["cutover"] != names["frontend"]
+    # the one of another phase has waited for another patch, perhaps
+    assert len(set(names.values())) == 3
 
 
 def test_the_way_back_to_the_first_phase_waits_for_librechat_and_goes_on_without_it() -> None:

@@ -95,3 +95,31 @@ def test_a_gateway_of_our_own_has_no_phase_and_begins_with_the_first_when_it_ado
     assert sorted(exported) == ["gateway", "models"]
     with pytest.raises(pulumi.RunError, match="reached no phase yet: write parallel"):
         run(monkeypatch, adopting("test"), exported)
+
+
+@pytest.mark.parametrize(
+    ("phase", "renamed", "told"), [("frontend", False, False), ("done", True, True), ("cutover", True, False)]
+)
+def test_the_outputs_say_whether_legacy_names_are_listed_no_more(
+    monkeypatch: pytest.MonkeyPatch, exported: dict[str, Any], phase: str, *, renamed: bool, told: bool
+) -> None:
+    run(monkeypatch, migrating(phase, renamed=renamed), {"phase": phase, "phase_since": SINCE})
+    assert exported["renamed"] is told
+
+
+def test_legacy_names_stay_routed_until_the_update_that_unlists_them_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = migrating("done", renamed=True, keep_aliases=False)
+    before = {"phase": "done", "phase_since": SINCE}
+    with pytest.raises(
+        pulumi.RunError, match=r"keep_aliases: false: LibreChat still lists legacy names: bring renamed"
+    ):
+        run(monkeypatch, config, {**before, "renamed": False})
+    run(monkeypatch, config, {**before, "renamed": True})
+    # a program that knew no such output
+    run(monkeypatch, config, before)
+
+
+def migrating(phase: str, **changes: bool) -> StackConfig:
+    config = adopting(phase)
+    migration = config.migration.model_copy(update=changes)
+    return config.model_copy(update={"migration": migration}).with_adopted(config.adopted)

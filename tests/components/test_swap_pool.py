@@ -91,7 +91,12 @@ def test_all_files_are_fetched_before_the_pod_and_each_is_linked_below_its_model
 
 
 def test_the_pod_drains_as_long_as_a_request_may_wait_for_another_model_load_and_answer(config: StackConfig) -> None:
-    assert pod(build(config))["terminationGracePeriodSeconds"] == 110 + 240 + 110 + 10
+    assert pod(build(config))["terminationGracePeriodSeconds"] == 110 + 240 + 110 + 110 + 10
+
+
+def test_nobody_waits_for_a_slot_where_no_more_requests_are_let_in_than_there_are(values: dict[str, Any]) -> None:
+    values["pools"][0]["concurrency_limit"] = 1
+    assert pod(build(stack_config(values)))["terminationGracePeriodSeconds"] == 110 + 240 + 110 + 10
 
 
 def test_a_change_of_one_model_changes_what_is_asked_of_that_one_alone(values: dict[str, Any]) -> None:

@@ -12,11 +12,8 @@ from tests.components.recorder import Recorder, record
 REACHED = {"phase": "done", "phase_since": "2026-11-24T10:00:00Z"}
 
 
-def registered(monkeypatch: pytest.MonkeyPatch, phase: str, **migration: bool) -> Recorder:
-    config = adopting(phase)
-    changed = config.migration.model_copy(update=migration)
-    config = config.model_copy(update={"migration": changed}).with_adopted(config.adopted)
-    monkeypatch.setattr(program, "load_pulumi", lambda: config)
+def registered(monkeypatch: pytest.MonkeyPatch, phase: str) -> Recorder:
+    monkeypatch.setattr(program, "load_pulumi", lambda: adopting(phase))
     return record(lambda: runpy.run_path(str(ROOT / "__main__.py")), REACHED)
 
 
@@ -41,15 +38,6 @@ def test_going_back_a_name_of_ours_is_routed_until_it_is_no_longer_listed(
     assert ("frontend-deployment" in {*changed.after, *rolled.after}) == (phase == "test")
     (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
     assert not [name for name in listed.after if name.startswith("gateway")]
-
-
-def test_legacy_names_are_routed_until_they_are_no_longer_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = registered(monkeypatch, "done", keep_aliases=False, renamed=True)
-    (unlisted,) = recorder.all("Job", "librechat-rollout")
-    (smoked,) = recorder.all("Job", "llm-gateway-smoke")
-    (listed,) = [it for it in recorder.all("ConfigMapPatch") if it.name.startswith("frontend")]
-    assert unlisted.name in smoked.after
-    assert not [name for name in listed.after if name.startswith("llm-gateway")]
 
 
 def test_the_way_back_to_the_first_phase_waits_for_no_backend(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,16 +202,27 @@ def test_pods_that_another_deployment_owns_or_nobody_are_left_alone() -> None:
     assert {"foreign", "bare"} < set(live.serving())
 
 
-def test_one_that_was_evicted_while_its_replica_set_went_leaves_no_pod_of_nobodys() -> None:
+@pytest.mark.parametrize("ended", [False, True])
+def test_one_that_was_evicted_while_its_replica_set_went_leaves_no_pod_of_nobodys(*, ended: bool) -> None:
     live, name = LiveGateway(), f"{NAME}-adopted-0"
 
     def evict(method: str, path: str) -> None:
         if method == "DELETE" and "/replicasets/" in path:
             late = deepcopy(live.pods[name])
-            late["metadata"] |= {"name": "late", "uid": "late", "labels": {"app": NAME}}
+            late["metadata"] |= {"name": "late", "uid": "late"}
+            late["metadata"]["labels"] = {"app": NAME, "pod-template-hash": "adopted"}
             live.pods["late"] = late
+            if ended:
+                live.refuses = end
+
+    def end(_method: str, _path: str) -> None:
+        raise Terminated
 
     live.refuses = evict
+    if ended:
+        with pytest.raises(Terminated):
+            handed_over(live)
+        live.refuses = lambda _method, _path: None
     handed_over(live)
     assert list(live.ended) == [name, "late"]
     assert not {name, "late"} & set(live.serving())
