@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PROMPT = "Count from one to ten: one, two, three,"
 _MAX_TOKENS = 16
 _STANDING_SECONDS = 180.0
-"""How long pods are waited for that should stand since their update: who asks for them wants to hear of it then."""
+"""The longest wait for pods that should stand already: Kubernetes may be replacing one."""
 _META = {"parameters": "n_params", "bytes": "size"}  # llama-server's names for what the lock knows
 
 
@@ -41,7 +41,7 @@ class Options(NamedTuple):
     url: str | None = None
     """Another address than the expectation's: the gateway that users ask, instead of the candidate."""
     everything: bool = False
-    """Ask every model, whatever passed before, of backends that should stand: their rollout is not waited for."""
+    """Ask every model, whatever passed before, of backends that should stand already."""
 
 
 def check(target: str, config: dict[str, Any], options: Options, cluster: Callable[[Run], Server]) -> str:
