@@ -19,6 +19,7 @@ from components.gateway_routes import (
     candidate_test,
     connection_env,
     drain_seconds,
+    last_answer_seconds,
 )
 from components.legacy_workers import LegacyWorkers, LegacyWorkersArgs
 from components.patches import config_map_patch, deployment_patch, left_in_place
@@ -136,7 +137,7 @@ class AdoptedGateway(pulumi.ComponentResource):
             record=handover_plan(config, patch),
             rules=handover_rules(config),
             env=secret_env("LITELLM_MASTER_KEY", config.gateway.master_key_secret),
-            seconds=ROLLED_SECONDS + PATIENCE_SECONDS + drain_seconds(config) + STEPS_SECONDS,
+            seconds=ROLLED_SECONDS + PATIENCE_SECONDS + last_answer_seconds(config) + STEPS_SECONDS,
         )
         return script_job(f"{config.gateway.deployment}-drain", config, script, self, after)
 
@@ -238,7 +239,7 @@ def handover_plan(config: StackConfig, patch: Object) -> Object:
         "start_seconds": ROLLED_SECONDS,
         "settle_seconds": ENDPOINT_REMOVAL_SECONDS,
         "patience_seconds": PATIENCE_SECONDS,
-        "drain_seconds": drain_seconds(config),
+        "drain_seconds": last_answer_seconds(config),
         "port": _port(config),
     }
 

@@ -63,6 +63,7 @@ class FrontendConfig(pulumi.ComponentResource):
                 after=[made] if back else [made, patched],
                 annotations={READ: read},
                 bars=not back,
+                phase=config.migration.phase,
             )
             self.turned = (made, rolled)
             self.last = (made, patched, rolled)

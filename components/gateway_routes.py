@@ -164,6 +164,11 @@ def drain_seconds(config: StackConfig) -> int:
     return 2 * longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS + IDLE_SECONDS
 
 
+def last_answer_seconds(config: StackConfig) -> int:
+    """What a pod without our hook may take to end: each of its connections ends with the answer that is under way."""
+    return longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS
+
+
 def deployment_spec(
     config: StackConfig, files: str, annotations: dict[str, pulumi.Output[str]] | None
 ) -> DeploymentSpecArgsDict:

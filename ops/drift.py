@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from itertools import product
+from typing import cast
 
 from config.errors import ConfigError, Problem
-from config.legacy import MAKE_ADOPT
+from config.legacy import MAKE_ADOPT, Parsed, librechat_document, listed_name, part
 from config.model import StackConfig
 from config.parts import Migration
 from config.phases import PHASES, ROUTED
@@ -30,9 +31,9 @@ def drift(config: StackConfig, kube: Kube, *, overwrite: bool = False) -> list[P
 
 
 def _drift(config: StackConfig, kube: Kube, *, overwrite: bool) -> Iterator[Problem]:
-    for part in ("gateway", "frontend") if config.frontend.mode == "adopt" else ("gateway",):
+    for which in ("gateway", "frontend") if config.frontend.mode == "adopt" else ("gateway",):
         try:
-            live = read_live(config, kube, part)
+            live = read_live(config, kube, which)
         except ConfigError as error:
             yield from error.problems
             continue
@@ -44,8 +45,7 @@ def _drift(config: StackConfig, kube: Kube, *, overwrite: bool) -> Iterator[Prob
                     say(line)
             else:
                 yield problem
-        if part == "gateway":
-            yield from _keys(config, kube, live)
+        yield from _keys(config, kube, live) if which == "gateway" else _still_listed(config, live)
     try:
         serving(config, kube)
     except ConfigError as error:
@@ -122,6 +122,21 @@ def _keys(config: StackConfig, kube: Kube, live: Live) -> Iterator[Problem]:
     if other:
         remedy = f"the live document has another {', '.join(other)} than this Secret: {MAKE_ADOPT}"
         yield Problem(key=where, value=secret, remedy=remedy)
+
+
+def _still_listed(config: StackConfig, live: Live) -> Iterator[Problem]:
+    """Legacy names that a LibreChat lists, as an update before left it, and that nobody would route any more."""
+    if config.migration.phase != "done" or config.migration.keep_aliases:
+        return
+    try:
+        entries: list[Parsed] = librechat_document(live.text)["endpoints"]["custom"]
+    except ValueError:
+        return
+    ours = [it for it in entries if it["name"] == config.frontend.endpoint_name]
+    listed = {listed_name(it) for entry in ours for it in cast("list[object]", part(entry, "models")["default"])}
+    if names := sorted(listed & config.legacy.replaced.keys()):
+        remedy = f"LibreChat still lists {', '.join(names)}: write true, make up, then false again"
+        yield Problem(key="llama-chat:migration.keep_aliases", value="false", remedy=remedy)
 
 
 def _workers(config: StackConfig, kube: Kube) -> Iterator[Problem]:

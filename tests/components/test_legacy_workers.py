@@ -56,6 +56,11 @@ def test_once_done_they_stop_after_the_gateway_has_its_last_routes() -> None:
         assert it.after == [rolled.name]
 
 
+def test_the_way_back_to_parallel_waits_for_none_that_the_gateway_leads_to_already() -> None:
+    jobs = [gateway(phase).all("Job", "llm-gateway-legacy")[0].name for phase in ("test", "parallel")]
+    assert jobs[0] == jobs[1]
+
+
 def test_stopping_and_starting_are_the_same_object() -> None:
     names = [[it.name for it in gateway(phase).all("DeploymentPatch", "vllm")] for phase in ("frontend", "done")]
     assert names[0] == names[1] == ["gateway-legacy-vllm-general", "gateway-legacy-vllm-code"]

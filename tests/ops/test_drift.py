@@ -231,3 +231,17 @@ def test_pods_of_vllm_that_the_update_would_end_are_told_and_bar_nothing(
     assert told(cluster, phase) == []
     said = "llama-chat:legacy.routes[1].deployment: vllm-code: has 3 pods, and the update leaves it 1: answers of"
     assert (said in capsys.readouterr().err) == warned
+
+
+def test_legacy_names_stay_routed_while_librechat_lists_them(cluster: Cluster) -> None:
+    config = adopting("done", keep_aliases=False, renamed=True)
+    cluster.write(frontend_text(config), "librechat-config", "librechat.yaml")
+    assert drift(config, cluster) == []
+    # as an update that failed on its way back left it
+    cluster.write(LIBRECHAT, "librechat-config", "librechat.yaml")
+    (problem,) = drift(config, cluster)
+    assert str(problem) == (
+        "llama-chat:migration.keep_aliases: false: LibreChat still lists code-chat, general-chat, reasoning-chat: "
+        "write true, make up, then false again"
+    )
+    assert drift(adopting("done", renamed=True), cluster) == []
