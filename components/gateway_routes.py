@@ -161,7 +161,7 @@ def drain_seconds(config: StackConfig) -> int:
     Requests go on coming until no node sends any more; each may be the longest. On a connection that its client keeps
     another one, the last, may come before it lay idle.
     """
-    return 2 * longest_request(config) + 2 * ENDPOINT_REMOVAL_SECONDS + IDLE_SECONDS
+    return last_answer_seconds(config) + IDLE_SECONDS + longest_request(config)
 
 
 def last_answer_seconds(config: StackConfig) -> int:

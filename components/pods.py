@@ -51,6 +51,8 @@ TOKEN_SECONDS = 3600
 """How long a service account's token lasts at least, as where Kubernetes mounts it."""
 SCRATCH: VolumeArgsDict = {"name": "tmp", "empty_dir": {}}
 """The one place where a container of ours may write."""
+HUNG_SECONDS = 30
+"""What a server that no longer answers has to end: there is nothing to drain."""
 SCRATCH_HOME: EnvVarArgsDict = {"name": "HOME", "value": "/tmp"}  # noqa: S108 - a pod's own
 """For programs that keep caches below their home."""
 SCRATCH_MOUNT: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 - a pod's own
@@ -153,10 +155,6 @@ def account_volume(name: str, seconds: int) -> VolumeArgsDict:
         "config_map": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
     }
     return {"name": name, "projected": {"sources": [token, authority]}}
-
-
-HUNG_SECONDS = 30
-"""What a server that no longer answers has to end: there is nothing to drain."""
 
 
 def probe(port: int, path: str, *, period_seconds: int, failures: int) -> ProbeArgsDict:

@@ -134,7 +134,7 @@ class Adopted(Frozen):
 
     def endpoint(self, name: str) -> Parsed | None:
         """An entry of LibreChat's `endpoints.custom`."""
-        return next((entry for entry in self.picker["endpoints"]["custom"] if entry["name"] == name), None)
+        return endpoint(self.picker, name)
 
 
 def folder_of(stack: str) -> Path:
@@ -192,6 +192,16 @@ def part(document: Parsed, *keys: str) -> Parsed:
 def listed_name(item: object) -> str:
     """The name that an entry of LibreChat's `models.default` shows: itself, or an object that has it."""
     return str(cast("Parsed", item).get("name")) if isinstance(item, Mapping) else str(item)
+
+
+def listed_names(entry: Parsed) -> list[str]:
+    """The names in an endpoint's `models.default`, in its order."""
+    return [listed_name(it) for it in cast("list[object]", part(entry, "models").get("default") or [])]
+
+
+def endpoint(document: Parsed, name: str) -> Parsed | None:
+    """An entry of a LibreChat document's `endpoints.custom`."""
+    return next((entry for entry in document["endpoints"]["custom"] if entry["name"] == name), None)
 
 
 def alias_target(alias: object) -> str:

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any, cast
 
 from config.errors import Problem
-from config.legacy import MAKE_ADOPT, LegacyRoute, Parsed, listed_name, part
+from config.legacy import MAKE_ADOPT, LegacyRoute, Parsed, listed_names, part
 from config.model import StackConfig
 from config.naming import Where, models
 from config.phases import LISTED
@@ -186,9 +186,7 @@ def endpoint_gone(config: StackConfig) -> Iterator[Problem]:
 
 
 def _lists_routes(config: StackConfig, entry: Parsed) -> bool:
-    models = part(entry, "models")
-    names = {listed_name(it) for it in cast("list[object]", models.get("default") or [])}
-    return models.get("fetch") is True or not names.isdisjoint(config.adopted.names)
+    return part(entry, "models").get("fetch") is True or not set(listed_names(entry)).isdisjoint(config.adopted.names)
 
 
 def still_named(config: StackConfig) -> Iterator[Problem]:

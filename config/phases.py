@@ -63,7 +63,7 @@ def refused_step(reached: Reached | None, wanted: Phase, migration: Migration, n
         following = following_phase(reached.phase)
         remedy = f"this stack has reached {reached.phase}, and phases go forward one at a time: write {following}"
         return problem(where, wanted, remedy)
-    if reached.phase == "done" and wanted in {"parallel", "test"} and not migration.keep_aliases:
+    if reached.phase == "done" and wanted in ROUTED and not migration.keep_aliases:
         remedy = "with keep_aliases false, no legacy name is routed in done: go back to cutover first, then further"
         return problem(where, wanted, remedy)
     if wanted == "done" and not migration.keep_aliases and reached.renamed is False:

@@ -63,6 +63,7 @@ def _own_gpu(config: StackConfig, kube: Kube, backend: Backend) -> str:
         if asked:
             raise UserError(f"asks for {', '.join(sorted(asked))}, the stack says none")
         return "none, as the stack says"
+    beside: list[Object] = []
     for pod in pods:
         count = taken(pod)[resource]
         if count != backend.gpu.count:
@@ -75,8 +76,9 @@ def _own_gpu(config: StackConfig, kube: Kube, backend: Backend) -> str:
         strangers = [other for other in others if owners.answers(other) is None]
         if strangers:
             raise UserError(f"{node}'s {resource} goes to other pods too: {names(strangers)}")
-        if others:
-            return f"{backend.gpu.count} of {resource}; others of the node are {names(others)}'s until phase done"
+        beside += others
+    if beside:
+        return f"{backend.gpu.count} of {resource}; others of the node are {names(beside)}'s until phase done"
     return f"{backend.gpu.count} of {resource}, to no other pod of the node"
 
 

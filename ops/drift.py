@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from itertools import product
-from typing import cast
 
 from config.errors import ConfigError, Problem
-from config.legacy import MAKE_ADOPT, Parsed, librechat_document, listed_name, part
+from config.legacy import MAKE_ADOPT, endpoint, librechat_document, listed_names
 from config.model import StackConfig
 from config.parts import Migration
 from config.phases import PHASES, ROUTED
@@ -129,12 +128,10 @@ def _still_listed(config: StackConfig, live: Live) -> Iterator[Problem]:
     if config.migration.phase != "done" or config.migration.keep_aliases:
         return
     try:
-        entries: list[Parsed] = librechat_document(live.text)["endpoints"]["custom"]
+        entry = endpoint(librechat_document(live.text), config.frontend.endpoint_name)
     except ValueError:
         return
-    ours = [it for it in entries if it["name"] == config.frontend.endpoint_name]
-    listed = {listed_name(it) for entry in ours for it in cast("list[object]", part(entry, "models")["default"])}
-    if names := sorted(listed & config.legacy.replaced.keys()):
+    if names := sorted(config.legacy.replaced.keys() & listed_names(entry or {})):
         remedy = f"LibreChat still lists {', '.join(names)}: write true, make up, then false again"
         yield Problem(key="llama-chat:migration.keep_aliases", value="false", remedy=remedy)
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import cast
 
 from config.errors import UserError
-from config.legacy import Parsed, librechat_document, listed_name, part
+from config.legacy import Parsed, endpoint, librechat_document, listed_names, part
 from config.model import StackConfig
 from config.naming import is_alias
 from local.console import say
@@ -60,30 +59,25 @@ def _of_endpoint(config: StackConfig, kube: Kube, look: Look) -> str:
 def _endpoint(config: StackConfig, key: str, text: str) -> Parsed:
     name = config.frontend.endpoint_name
     try:
-        entries: list[Parsed] = librechat_document(text)["endpoints"]["custom"]
+        entry = endpoint(librechat_document(text), name)
     except ValueError as error:
         raise UserError(f"{key} {error}") from None
-    for entry in entries:
-        if entry["name"] == name:
-            return entry
-    raise UserError(f"{key} has no endpoint named {name} in endpoints.custom")
-
-
-def _names(endpoint: Parsed) -> list[str]:
-    return [listed_name(it) for it in cast("list[object]", part(endpoint, "models").get("default") or [])]
+    if entry is None:
+        raise UserError(f"{key} has no endpoint named {name} in endpoints.custom")
+    return entry
 
 
 def _picker(found: Parsed, expected: Parsed) -> str:
-    listed = ", ".join(_names(found))
-    if _names(found) != _names(expected):
-        raise UserError(f"lists {listed or 'nothing'}; expected {', '.join(_names(expected))}")
+    listed = ", ".join(listed_names(found))
+    if listed_names(found) != listed_names(expected):
+        raise UserError(f"lists {listed or 'nothing'}; expected {', '.join(listed_names(expected))}")
     return listed
 
 
 def _no_alias(found: Parsed, expected: Parsed) -> str:
-    aliases = [name for name in _names(found) if is_alias(name)]
+    aliases = [name for name in listed_names(found) if is_alias(name)]
     # no model of ours has such a name: those that are due are legacy ones
-    undue = [name for name in aliases if name not in _names(expected)]
+    undue = [name for name in aliases if name not in listed_names(expected)]
     if undue:
         raise UserError(f"users are shown roles instead of models: {', '.join(undue)}")
     return f"none but legacy names, which this phase lists: {', '.join(aliases)}" if aliases else "none"

@@ -5,6 +5,7 @@ from typing import cast
 from config.legacy import Parsed, listed_name, part
 from config.model import StackConfig
 from config.parts import Runtime
+from config.phases import LISTED
 from render.document import Document, to_yaml
 from render.smoke import gateway_url
 
@@ -47,7 +48,7 @@ def frontend_text(config: StackConfig) -> str:
     """The text that LibreChat reads; an adopted one, byte for byte, until the phase that lists our names."""
     if config.frontend.mode == "none":
         return to_yaml(librechat(config))
-    if config.migration.phase in {"parallel", "test", "cutover"}:
+    if config.migration.phase not in LISTED:
         return config.adopted.librechat
     return to_yaml(_adopted(config))
 

@@ -137,6 +137,7 @@ def _strays(plan: Plan, cluster: Cluster, deployment: Object) -> list[Object]:
         pod
         for pod in _pods(cluster, deployment)
         if "pod-template-hash" in pod["metadata"]["labels"]
+        and LEAVING not in pod["metadata"]["labels"]
         and not pod["metadata"].get("ownerReferences")
         and not drains(pod, plan.mark)
     ]
